@@ -1,0 +1,43 @@
+#include "blockfs/worker_pool.h"
+
+#include <pthread.h>
+
+#include "common/error.h"
+
+namespace obd::blockfs {
+
+WorkerPool::WorkerPool(size_t threads) {
+  OBD_CHECK(threads > 0);
+  threads_.reserve(threads);
+  for (size_t worker = 0; worker < threads; ++worker) {
+    threads_.emplace_back([this, worker](std::stop_token stop) { run(worker, std::move(stop)); });
+  }
+}
+
+WorkerPool::~WorkerPool() {
+  for (auto& thread : threads_) thread.request_stop();
+  threads_.clear();
+}
+
+void WorkerPool::submit(Task task) {
+  {
+    const std::lock_guard lock(mutex_);
+    tasks_.push_back(std::move(task));
+  }
+  ready_.notify_one();
+}
+
+void WorkerPool::run(size_t worker, std::stop_token stop) {
+  ::pthread_setname_np(::pthread_self(), "compress");
+  while (true) {
+    std::unique_lock lock(mutex_);
+    ready_.wait(lock, stop, [this] { return !tasks_.empty(); });
+    if (tasks_.empty()) return;
+    Task task = std::move(tasks_.front());
+    tasks_.pop_front();
+    lock.unlock();
+    task(worker);
+  }
+}
+
+}  // namespace obd::blockfs

@@ -1,0 +1,198 @@
+#include "common/spool.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "common/error.h"
+
+namespace obd {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kChunkBytes = 1 << 20;
+constexpr uint64_t kWriteBehindBytes = 8 << 20;
+constexpr std::string_view kTemporaryPrefix = ".obd-tmp-";
+
+fs::path temporary_name(const fs::path& directory) {
+  static std::atomic<uint64_t> counter{0};
+  return directory / fmt::format("{}{}-{}", kTemporaryPrefix, ::getpid(), counter++);
+}
+
+/// The lock tells remove_stale_temporaries() that we live.
+void lock_as_alive(const UniqueFd& fd, const fs::path& name) {
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    throw IoError::from_errno(fmt::format("locking {}", name.string()), errno);
+  }
+}
+
+UniqueFd create_named(const fs::path& name) {
+  UniqueFd fd(::open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (!fd) throw IoError::from_errno(fmt::format("creating {}", name.string()), errno);
+  lock_as_alive(fd, name);
+  return fd;
+}
+
+void sync_directory(const fs::path& directory) {
+  const UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd || ::fsync(fd.get()) != 0) {
+    throw IoError::from_errno(fmt::format("syncing {}", directory.string()), errno);
+  }
+}
+
+void rename_into_place(const fs::path& from, const fs::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    throw IoError::from_errno(fmt::format("renaming {} to {}", from.string(), to.string()), errno);
+  }
+}
+
+}  // namespace
+
+Spool::Spool(Options options) : options_(std::move(options)) {
+  std::error_code error;
+  fs::create_directories(options_.directory, error);
+  if (error) throw IoError(fmt::format("creating {}: {}", options_.directory.string(), error.message()));
+  if (options_.memory_limit == 0) move_to_file();
+}
+
+Spool::~Spool() {
+  if (!linked_name_.empty()) ::unlink(linked_name_.c_str());
+}
+
+std::string Spool::name() const { return fmt::format("spool in {}", options_.directory.string()); }
+
+void Spool::move_to_file() {
+  file_.reset(::open(options_.directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0644));
+  if (file_) {
+    lock_as_alive(file_, options_.directory);
+  } else {  // some network and overlay filesystems know no file without a name
+    if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT) {
+      throw IoError::from_errno(fmt::format("creating a file in {}", options_.directory.string()), errno);
+    }
+    linked_name_ = temporary_name(options_.directory);
+    file_ = create_named(linked_name_);
+  }
+  uint64_t offset = 0;
+  for (const auto& chunk : chunks_) {
+    write_fully(file_.get(), offset, chunk, name());
+    offset += chunk.size();
+  }
+  chunks_.clear();
+  chunks_.shrink_to_fit();
+}
+
+void Spool::append(std::span<const std::byte> data) {
+  if (!file_ && size_ + data.size() > options_.memory_limit) move_to_file();
+  if (file_) {
+    write_fully(file_.get(), size_, data, name());
+    size_ += data.size();
+    if (options_.write_behind && size_ - written_behind_ >= kWriteBehindBytes) {
+      ::sync_file_range(file_.get(), static_cast<off_t>(written_behind_),
+                        static_cast<off_t>(size_ - written_behind_), SYNC_FILE_RANGE_WRITE);
+      written_behind_ = size_;
+    }
+    return;
+  }
+  size_ += data.size();
+  while (!data.empty()) {
+    if (chunks_.empty() || chunks_.back().size() == kChunkBytes) chunks_.emplace_back().reserve(kChunkBytes);
+    auto& chunk = chunks_.back();
+    const size_t take = std::min(data.size(), kChunkBytes - chunk.size());
+    chunk.insert(chunk.end(), data.begin(), data.begin() + static_cast<ptrdiff_t>(take));
+    data = data.subspan(take);
+  }
+}
+
+void Spool::overwrite(uint64_t offset, std::span<const std::byte> data) {
+  OBD_CHECK(offset <= size_ && data.size() <= size_ - offset);
+  if (file_) return write_fully(file_.get(), offset, data, name());
+  while (!data.empty()) {
+    auto& chunk = chunks_[offset / kChunkBytes];
+    const size_t within = offset % kChunkBytes;
+    const size_t take = std::min(data.size(), chunk.size() - within);
+    std::memcpy(chunk.data() + within, data.data(), take);
+    data = data.subspan(take);
+    offset += take;
+  }
+}
+
+void Spool::do_read_at(uint64_t offset, std::span<std::byte> out) const {
+  if (file_) return read_fully(file_.get(), offset, out, name());
+  while (!out.empty()) {
+    const auto& chunk = chunks_[offset / kChunkBytes];
+    const size_t within = offset % kChunkBytes;
+    const size_t take = std::min(out.size(), chunk.size() - within);
+    std::memcpy(out.data(), chunk.data() + within, take);
+    out = out.subspan(take);
+    offset += take;
+  }
+}
+
+Digest Spool::digest(std::stop_token stop) const {
+  Sha256 hash;
+  if (!file_) {
+    for (const auto& chunk : chunks_) hash.update(chunk);
+    return hash.finish();
+  }
+  std::vector<std::byte> buffer(std::min<uint64_t>(size_, kChunkBytes / 4));
+  for (uint64_t offset = 0; offset < size_;) {
+    if (stop.stop_requested()) throw Cancelled();
+    const std::span<std::byte> part(buffer.data(), std::min<uint64_t>(buffer.size(), size_ - offset));
+    read_at(offset, part);
+    hash.update(part);
+    offset += part.size();
+  }
+  return hash.finish();
+}
+
+void Spool::publish_as(const fs::path& path) {
+  if (!file_) move_to_file();
+  if (::fsync(file_.get()) != 0) throw IoError::from_errno(fmt::format("syncing {}", path.string()), errno);
+  std::error_code error;
+  if (fs::exists(path, error) && fs::file_size(path, error) == size_ && !error) return;
+  if (linked_name_.empty()) {
+    const fs::path temporary = temporary_name(path.parent_path());
+    const std::string self = fmt::format("/proc/self/fd/{}", file_.get());
+    if (::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, temporary.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+      throw IoError::from_errno(fmt::format("naming {}", temporary.string()), errno);
+    }
+    linked_name_ = temporary;
+  }
+  rename_into_place(linked_name_, path);
+  linked_name_.clear();
+  sync_directory(path.parent_path());
+}
+
+void write_file_atomically(const fs::path& path, std::string_view content) {
+  const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  const fs::path temporary = temporary_name(directory);
+  const UniqueFd fd = create_named(temporary);
+  try {
+    write_fully(fd.get(), 0, std::as_bytes(std::span(content)), path.string());
+    if (::fsync(fd.get()) != 0) throw IoError::from_errno(fmt::format("syncing {}", path.string()), errno);
+    rename_into_place(temporary, path);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  sync_directory(directory);
+}
+
+void remove_stale_temporaries(const fs::path& directory) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory, error)) {
+    if (!entry.path().filename().string().starts_with(kTemporaryPrefix)) continue;
+    const UniqueFd fd(::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (fd && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) ::unlink(entry.path().c_str());
+  }
+}
+
+}  // namespace obd

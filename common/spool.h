@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <stop_token>
+#include <vector>
+
+#include "common/byte_source.h"
+#include "common/digest.h"
+#include "common/unique_fd.h"
+
+namespace obd {
+
+/// Where a blob is assembled before anyone may see it: memory up to a budget, then a file without a name, so
+/// that a killed process leaves nothing behind.
+///
+/// Threads: one thread appends; once it has stopped, any number may read.
+/// Errors:  IoError (a full disk, a directory that cannot be written).
+class Spool final : public ByteSource, public ByteSink {
+ public:
+  struct Options {
+    /// Made if missing. publish_as() works only within the same filesystem.
+    std::filesystem::path directory;
+    /// Bytes kept in memory before the file is made; 0: a file from the start.
+    uint64_t memory_limit = 0;
+    /// Start writing back to the disk while the spool grows, so that publish_as() need not wait for it all.
+    bool write_behind = false;
+  };
+
+  explicit Spool(Options options);
+  ~Spool() override;
+
+  void append(std::span<const std::byte> data) override;
+  void overwrite(uint64_t offset, std::span<const std::byte> data) override;
+  uint64_t size() const override { return size_; }
+  std::string name() const override;
+
+  /// Reads all of it once.
+  Digest digest(std::stop_token stop) const;
+  /// Gives the content the name `path`, durably and atomically; an existing file is replaced only if its size
+  /// differs (names are content addresses).
+  void publish_as(const std::filesystem::path& path);
+
+ protected:
+  void do_read_at(uint64_t offset, std::span<std::byte> out) const override;
+
+ private:
+  void move_to_file();
+
+  Options options_;
+  uint64_t size_ = 0;
+  uint64_t written_behind_ = 0;
+  std::vector<std::vector<std::byte>> chunks_;  // while in memory
+  UniqueFd file_;
+  std::filesystem::path linked_name_;  // only where the filesystem has no O_TMPFILE
+};
+
+/// Writes `content` to `path` under a temporary name, syncs it and renames it into place.
+void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+/// Removes temporary files in `directory` that a killed process of ours has left there; files of a living
+/// process are locked and stay.
+void remove_stale_temporaries(const std::filesystem::path& directory);
+
+}  // namespace obd

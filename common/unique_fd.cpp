@@ -1,0 +1,12 @@
+#include "common/unique_fd.h"
+
+#include <unistd.h>
+
+namespace obd {
+
+void UniqueFd::reset(int fd) noexcept {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = fd;
+}
+
+}  // namespace obd

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/digest.h"
+#include "registry/registry.h"
+
+namespace obd::convertor {
+
+/// os/architecture[/variant] as in an OCI index; empty where the index says nothing.
+struct Platform {
+  std::string os;
+  std::string architecture;
+  std::string variant;
+  std::string os_version;
+  /// "linux/arm64/v8"
+  std::string text() const;
+};
+
+/// OCI content descriptor.
+struct Descriptor {
+  std::string media_type;
+  Digest digest;
+  uint64_t size = 0;  // bytes
+  std::map<std::string, std::string> annotations;
+  std::optional<Platform> platform;
+
+  registry::BlobId blob() const { return {digest, size}; }
+};
+
+struct ImageManifest {
+  Descriptor config;
+  std::vector<Descriptor> layers;  // lowest first
+};
+
+struct ImageConfig {
+  std::vector<Digest> diff_ids;  // lowest first
+  Platform platform;
+};
+
+struct ImageIndex {
+  std::vector<Descriptor> manifests;
+};
+
+/// What a manifest's media type makes it; throws DataError for a type that is neither.
+enum class ManifestKind { kImage, kIndex };
+ManifestKind manifest_kind(const std::string& media_type);
+
+/// Parse and check: sizes, digests in form, counts within bounds. Throw DataError that names the digest.
+ImageManifest parse_manifest(const registry::Manifest& manifest);
+ImageIndex parse_index(const registry::Manifest& manifest);
+/// `manifest` is named in messages; rootfs.type must be "layers".
+ImageConfig parse_config(std::string_view bytes, const Digest& digest);
+
+/// Whether an index entry is an attestation (a statement about an image), not an image.
+bool is_attestation(const Descriptor& descriptor);
+
+enum class LayerCompression { kNone, kGzip, kZstd };
+/// From a layer's media type; throws DataError for one that is no layer of ours to read.
+LayerCompression layer_compression(const std::string& media_type);
+
+/// sha256(chain ID of the layers below + " " + diff ID); OCI image specification, "Layer ChainID".
+std::vector<Digest> chain_ids(const std::vector<Digest>& diff_ids);
+
+namespace annotation {
+inline constexpr const char* kVersion = "containerd.io/snapshot/overlaybd/version";
+inline constexpr const char* kBlobDigest = "containerd.io/snapshot/overlaybd/blob-digest";
+inline constexpr const char* kBlobSize = "containerd.io/snapshot/overlaybd/blob-size";
+}  // namespace annotation
+
+/// Which family of media types a rewritten image uses.
+enum class MediaTypes { kDocker, kOci };
+
+/// The same document with other content; everything that we don't know stays as it was, in its place.
+/// `diff_ids` has as many elements as the manifest has layers. A separate base layer (one more diff ID than
+/// `config` has) gains a history entry in front where the image has a history.
+std::string rewrite_config(std::string_view config, const std::vector<Digest>& diff_ids);
+std::string rewrite_manifest(std::string_view manifest, MediaTypes types, const Descriptor& config,
+                             const std::vector<Descriptor>& layers);
+/// `manifests` replace the entries whose place is given: entry i of the result is the source's entry
+/// `manifests[i].first` with digest, size and media type of `manifests[i].second`.
+std::string rewrite_index(std::string_view index, MediaTypes types,
+                          const std::vector<std::pair<size_t, Descriptor>>& manifests);
+
+}  // namespace obd::convertor

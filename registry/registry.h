@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+
+#include "common/byte_source.h"
+#include "common/digest.h"
+#include "common/spool.h"
+
+namespace obd::registry {
+
+/// What identifies a blob: the size is checked as well as the digest.
+struct BlobId {
+  Digest digest;
+  uint64_t size = 0;  // bytes
+};
+
+/// A manifest or an index, byte for byte as the registry holds it.
+struct Manifest {
+  std::string media_type;
+  std::string bytes;
+  Digest digest;
+};
+
+/// Takes the next bytes of a blob. What it throws ends the transfer and reaches the caller of pull_blob().
+using BlobConsumer = std::function<void(std::span<const std::byte>)>;
+
+/// The largest manifest, index or config that is read.
+inline constexpr uint64_t kMaxManifestBytes = 4 << 20;
+
+/// One repository: behind HTTP, or a directory in OCI image layout. Everything below is pulled from it and
+/// pushed to it through this interface alone.
+///
+/// Threads: every method may be called from any number of threads.
+/// Errors:  NetworkError and AuthError from a registry, IoError from a directory, DataError where content
+///          does not have the digest or the size that its name promises; Cancelled where `stop` fired.
+/// Source:  OCI distribution specification 1.1; OCI image layout 1.0.
+class Repository {
+ public:
+  virtual ~Repository() = default;
+
+  /// For messages and results: "localhost:5000/acme/app" or "oci:/path". Holds no secret.
+  virtual std::string name() const = 0;
+
+  /// `reference`: a tag or a digest. The bytes are verified against a digest that was asked for, and against
+  /// Docker-Content-Digest. Throws NetworkError with status 404 (IoError from a layout) if there is none.
+  virtual Manifest pull_manifest(const std::string& reference, std::stop_token stop) = 0;
+
+  /// Streams a whole blob in order and verifies it: returns only if every byte was delivered and digest and
+  /// size are right. The consumer must not treat anything as verified before that.
+  virtual void pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) = 0;
+
+  /// Random access, unverified: the formats above carry their own checksums. The source keeps what it needs
+  /// of the repository alive.
+  virtual std::unique_ptr<ByteSource> open_blob(const BlobId& blob) = 0;
+
+  virtual bool has_blob(const BlobId& blob, std::stop_token stop) = 0;
+
+  /// A place to assemble a blob, laid out so that push_spool() is cheap: inside a layout, it is renamed.
+  virtual std::unique_ptr<Spool> new_spool() = 0;
+
+  /// Publishes a spool of this repository's new_spool(). Reads it back once: digest and transfer are one pass
+  /// where the protocol allows it. An upload session is cancelled if this fails or is stopped.
+  virtual Digest push_spool(Spool& spool, std::stop_token stop) = 0;
+
+  /// Publishes small content (a config); nothing is sent if the repository has it.
+  virtual Digest push_bytes(std::string_view content, std::stop_token stop) = 0;
+
+  /// `tag`: none pushes by digest alone. The caller has pushed all that the manifest names.
+  virtual Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
+                               std::string_view bytes, std::stop_token stop) = 0;
+};
+
+/// pull_blob() into memory. Throws DataError if the blob claims to be larger than kMaxManifestBytes.
+std::string pull_small_blob(Repository& repository, const BlobId& blob, std::stop_token stop);
+
+/// The user and the password of one host. Never printed.
+struct Credential {
+  std::string user;
+  std::string password;
+};
+
+struct RepositoryOptions {
+  std::optional<Credential> credential;
+  /// HTTP instead of HTTPS. Loopback hosts are tried over HTTPS first, then HTTP, without it.
+  bool plain_http = false;
+  /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`.
+  std::filesystem::path work_directory = "tmp_conv";
+  uint64_t spool_memory_bytes = 8 << 20;
+};
+
+/// `where`: "oci:DIRECTORY" (made if missing when something is pushed), or HOST[:PORT]/NAME in the forms that
+/// Docker accepts ("ubuntu" is docker.io/library/ubuntu). Throws UsageError if it is neither.
+std::unique_ptr<Repository> open_repository(const std::string& where, const RepositoryOptions& options);
+
+/// Whether `tag` has the form that the distribution specification allows.
+bool is_valid_tag(std::string_view tag);
+
+namespace media_type {
+inline constexpr std::string_view kOciManifest = "application/vnd.oci.image.manifest.v1+json";
+inline constexpr std::string_view kOciIndex = "application/vnd.oci.image.index.v1+json";
+inline constexpr std::string_view kOciConfig = "application/vnd.oci.image.config.v1+json";
+inline constexpr std::string_view kOciLayer = "application/vnd.oci.image.layer.v1.tar";
+inline constexpr std::string_view kOciLayerGzip = "application/vnd.oci.image.layer.v1.tar+gzip";
+inline constexpr std::string_view kOciLayerZstd = "application/vnd.oci.image.layer.v1.tar+zstd";
+inline constexpr std::string_view kDockerManifest = "application/vnd.docker.distribution.manifest.v2+json";
+inline constexpr std::string_view kDockerIndex =
+    "application/vnd.docker.distribution.manifest.list.v2+json";
+inline constexpr std::string_view kDockerConfig = "application/vnd.docker.container.image.v1+json";
+inline constexpr std::string_view kDockerLayer = "application/vnd.docker.image.rootfs.diff.tar";
+inline constexpr std::string_view kDockerLayerGzip = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+inline constexpr std::string_view kDockerLayerZstd = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+}  // namespace media_type
+
+}  // namespace obd::registry
