@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "common/error.h"
+#include "common/stage_group.h"
 
 namespace obd::blockfs {
 
@@ -29,6 +30,7 @@ void WorkerPool::submit(Task task) {
 
 void WorkerPool::run(size_t worker, std::stop_token stop) {
   ::pthread_setname_np(::pthread_self(), "compress");
+  uint64_t counted = 0;
   while (true) {
     std::unique_lock lock(mutex_);
     ready_.wait(lock, stop, [this] { return !tasks_.empty(); });
@@ -37,6 +39,9 @@ void WorkerPool::run(size_t worker, std::stop_token stop) {
     tasks_.pop_front();
     lock.unlock();
     task(worker);
+    const uint64_t now = thread_cpu_nanoseconds();
+    cpu_nanoseconds_ += now - counted;
+    counted = now;
   }
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -28,6 +30,8 @@ class WorkerPool {
 
   size_t size() const { return threads_.size(); }
   void submit(Task task);
+  /// CPU time that the tasks took so far, in nanoseconds.
+  uint64_t cpu_nanoseconds() const { return cpu_nanoseconds_; }
 
  private:
   void run(size_t worker, std::stop_token stop);
@@ -35,6 +39,7 @@ class WorkerPool {
   std::mutex mutex_;  // guards tasks_
   std::condition_variable_any ready_;
   std::deque<Task> tasks_;
+  std::atomic<uint64_t> cpu_nanoseconds_{0};
   std::vector<std::jthread> threads_;
 };
 

@@ -14,6 +14,8 @@ namespace obd {
 /// Other algorithms are refused, so that a digest can be a file name and a part of a URL as it stands.
 class Digest {
  public:
+  /// Names nothing yet: its text is empty.
+  Digest() = default;
   /// Throws DataError if `text` is not of that form.
   static Digest parse(std::string_view text);
   static Digest from_bytes(const std::array<std::byte, 32>& bytes);
@@ -25,7 +27,7 @@ class Digest {
   /// "sha256:…"
   const std::string& text() const { return text_; }
   /// The 64 digits alone.
-  std::string_view hex() const { return std::string_view(text_).substr(7); }
+  std::string_view hex() const { return std::string_view(text_).substr(text_.empty() ? 0 : 7); }
   /// The first 12 digits, for logs.
   std::string_view brief() const { return hex().substr(0, 12); }
   auto operator<=>(const Digest&) const = default;

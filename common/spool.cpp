@@ -22,6 +22,8 @@ constexpr size_t kChunkBytes = 1 << 20;
 constexpr uint64_t kWriteBehindBytes = 8 << 20;
 constexpr std::string_view kTemporaryPrefix = ".obd-tmp-";
 
+/// Process ids repeat, after a crash as well as in containers that share a directory: who makes a file of
+/// this name must not take one that is there.
 fs::path temporary_name(const fs::path& directory) {
   static std::atomic<uint64_t> counter{0};
   return directory / fmt::format("{}{}-{}", kTemporaryPrefix, ::getpid(), counter++);
@@ -34,11 +36,24 @@ void lock_as_alive(const UniqueFd& fd, const fs::path& name) {
   }
 }
 
-UniqueFd create_named(const fs::path& name) {
-  UniqueFd fd(::open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-  if (!fd) throw IoError::from_errno(fmt::format("creating {}", name.string()), errno);
-  lock_as_alive(fd, name);
-  return fd;
+struct NamedFile {
+  fs::path name;
+  UniqueFd fd;
+};
+
+NamedFile create_named(const fs::path& directory) {
+  for (;;) {
+    NamedFile file{temporary_name(directory), UniqueFd()};
+    file.fd.reset(::open(file.name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+    if (!file.fd && errno == EEXIST) continue;
+    if (!file.fd) throw IoError::from_errno(fmt::format("creating {}", file.name.string()), errno);
+    // Before it is locked, another process may take it for a stale one, hold the lock and remove it.
+    while (::flock(file.fd.get(), LOCK_EX) != 0) {
+      if (errno != EINTR) throw IoError::from_errno(fmt::format("locking {}", file.name.string()), errno);
+    }
+    struct stat status {};
+    if (::fstat(file.fd.get(), &status) == 0 && status.st_nlink > 0) return file;
+  }
 }
 
 void sync_directory(const fs::path& directory) {
@@ -67,7 +82,9 @@ Spool::~Spool() {
   if (!linked_name_.empty()) ::unlink(linked_name_.c_str());
 }
 
-std::string Spool::name() const { return fmt::format("spool in {}", options_.directory.string()); }
+std::string Spool::name() const {
+  return fmt::format("spool in {}", options_.directory.string());
+}
 
 void Spool::move_to_file() {
   file_.reset(::open(options_.directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0644));
@@ -77,8 +94,9 @@ void Spool::move_to_file() {
     if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT) {
       throw IoError::from_errno(fmt::format("creating a file in {}", options_.directory.string()), errno);
     }
-    linked_name_ = temporary_name(options_.directory);
-    file_ = create_named(linked_name_);
+    NamedFile named = create_named(options_.directory);
+    linked_name_ = std::move(named.name);
+    file_ = std::move(named.fd);
   }
   uint64_t offset = 0;
   for (const auto& chunk : chunks_) {
@@ -159,9 +177,13 @@ void Spool::publish_as(const fs::path& path) {
   std::error_code error;
   if (fs::exists(path, error) && fs::file_size(path, error) == size_ && !error) return;
   if (linked_name_.empty()) {
-    const fs::path temporary = temporary_name(path.parent_path());
+    fs::path temporary = temporary_name(path.parent_path());
     const std::string self = fmt::format("/proc/self/fd/{}", file_.get());
-    if (::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, temporary.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+    while (::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, temporary.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+      if (errno == EEXIST) {
+        temporary = temporary_name(path.parent_path());
+        continue;
+      }
       throw IoError::from_errno(fmt::format("naming {}", temporary.string()), errno);
     }
     linked_name_ = temporary;
@@ -173,8 +195,7 @@ void Spool::publish_as(const fs::path& path) {
 
 void write_file_atomically(const fs::path& path, std::string_view content) {
   const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  const fs::path temporary = temporary_name(directory);
-  const UniqueFd fd = create_named(temporary);
+  const auto [temporary, fd] = create_named(directory);
   try {
     write_fully(fd.get(), 0, std::as_bytes(std::span(content)), path.string());
     if (::fsync(fd.get()) != 0) throw IoError::from_errno(fmt::format("syncing {}", path.string()), errno);

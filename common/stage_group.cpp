@@ -1,6 +1,7 @@
 #include "common/stage_group.h"
 
 #include <pthread.h>
+#include <time.h>
 
 #include "common/error.h"
 
@@ -43,6 +44,12 @@ void StageGroup::join() {
   const std::lock_guard lock(mutex_);
   if (failure_) std::rethrow_exception(failure_);
   if (outer_.stop_requested() || source_.stop_requested()) throw Cancelled();
+}
+
+uint64_t thread_cpu_nanoseconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
 }  // namespace obd

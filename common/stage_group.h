@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -39,5 +40,8 @@ class StageGroup {
   std::exception_ptr failure_;
   std::vector<std::jthread> threads_;
 };
+
+/// CPU time of the calling thread since it started, in nanoseconds.
+uint64_t thread_cpu_nanoseconds();
 
 }  // namespace obd

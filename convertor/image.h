@@ -60,9 +60,8 @@ ImageConfig parse_config(std::string_view bytes, const Digest& digest);
 /// Whether an index entry is an attestation (a statement about an image), not an image.
 bool is_attestation(const Descriptor& descriptor);
 
-enum class LayerCompression { kNone, kGzip, kZstd };
-/// From a layer's media type; throws DataError for one that is no layer of ours to read.
-LayerCompression layer_compression(const std::string& media_type);
+/// Throws DataError for a media type that is no layer of ours to read. How it is compressed, its bytes say.
+void require_layer_type(const std::string& media_type);
 
 /// sha256(chain ID of the layers below + " " + diff ID); OCI image specification, "Layer ChainID".
 std::vector<Digest> chain_ids(const std::vector<Digest>& diff_ids);

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "blockfs/lsmt_format.h"
+#include "common/byte_source.h"
+
+namespace obd::blockfs {
+
+/// The filesystem's metadata blocks in memory: what the layers below hold, read once, and what the current
+/// layer changes on top. File data never comes here.
+///
+/// Blocks that were not touched for long are kept compressed; blocks that the layers below can give back are
+/// dropped when the budget is reached, and what cannot be dropped and does not fit is refused.
+///
+/// Owns:    its pages. `below` outlives it.
+/// Threads: one at a time.
+/// Errors:  what `below` throws; CapacityError when the budget is exceeded.
+class MetadataStore {
+ public:
+  using Page = std::array<std::byte, kBlockBytes>;
+  using Emit = std::function<void(uint64_t block, std::span<const std::byte> data)>;
+
+  /// `below`: the disk that the finished layers make. It may grow between layers.
+  MetadataStore(const ByteSource& below, uint64_t budget_bytes);
+  ~MetadataStore();
+
+  void read(uint64_t block, std::span<std::byte, kBlockBytes> out);
+  void write(uint64_t block, std::span<const std::byte, kBlockBytes> data);
+  /// The block's content no longer matters (it was freed).
+  void forget(uint64_t block);
+  /// Hands every block whose content differs from what lies below to `emit`, in ascending order. Afterwards
+  /// all blocks count as unchanged, so `below` must show them before anything is dropped again.
+  void flush(const Emit& emit);
+
+  /// Memory that others hold for the same purpose counts against the same budget.
+  void charge(uint64_t bytes);
+  void release(uint64_t bytes) { charged_bytes_ -= bytes; }
+  /// In use now: pages, compressed pages, and what was charged.
+  uint64_t memory_bytes() const;
+
+ private:
+  struct Compressed;
+  struct Content;
+  struct Entry;
+
+  Entry& load(uint64_t block);
+  Page& make_hot(Entry& entry, uint64_t block);
+  void shrink_hot();
+  void shrink();
+  void compress(Entry& entry);
+  bool drop(uint64_t block);
+  void require_budget();
+  std::unique_ptr<Page> new_page();
+  void read_below(uint64_t block, Page& page) const;
+
+  const ByteSource& below_;
+  const uint64_t budget_bytes_;
+  const uint64_t hot_limit_pages_;
+  std::unordered_map<uint64_t, Entry> entries_;
+  std::deque<uint64_t> hot_queue_;   // blocks in the order in which they became hot; some are no more
+  std::deque<uint64_t> cold_queue_;  // likewise, compressed
+  std::vector<std::unique_ptr<Page>> free_pages_;
+  uint64_t hot_pages_ = 0;
+  uint64_t compressed_bytes_ = 0;
+  uint64_t charged_bytes_ = 0;
+};
+
+}  // namespace obd::blockfs

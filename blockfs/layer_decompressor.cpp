@@ -1,0 +1,203 @@
+#include "blockfs/layer_decompressor.h"
+
+#include <fmt/format.h>
+#include <isa-l/igzip_lib.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/endian.h"
+#include "common/error.h"
+
+namespace obd::blockfs {
+
+class LayerDecompressor::Format {
+ public:
+  Format(std::string what, ChunkSink& out) : out_(out), what_(std::move(what)) {}
+  virtual ~Format() = default;
+  virtual void feed(std::span<const std::byte> data) = 0;
+  virtual void finish() = 0;
+
+ protected:
+  [[noreturn]] void fail(std::string_view cause) const {
+    throw DataError(fmt::format("{}: byte {} of the compressed stream: {}", what_, consumed_, cause));
+  }
+
+  ChunkSink& out_;
+  std::string what_;
+  uint64_t consumed_ = 0;  // compressed bytes
+};
+
+namespace {
+
+constexpr size_t kMagicBytes = 4;
+
+class Plain final : public LayerDecompressor::Format {
+ public:
+  using Format::Format;
+  void feed(std::span<const std::byte> data) override {
+    while (!data.empty()) {
+      const auto space = out_.space();
+      const size_t take = std::min(space.size(), data.size());
+      std::memcpy(space.data(), data.data(), take);
+      out_.advance(take);
+      data = data.subspan(take);
+    }
+  }
+  void finish() override {}
+};
+
+std::string_view inflate_error(int code) {
+  switch (code) {
+    case ISAL_INVALID_BLOCK: return "invalid deflate block";
+    case ISAL_INVALID_SYMBOL: return "invalid deflate symbol";
+    case ISAL_INVALID_LOOKBACK: return "a deflate match reaches before the start";
+    case ISAL_INVALID_WRAPPER: return "invalid gzip header";
+    case ISAL_UNSUPPORTED_METHOD: return "unsupported gzip compression method";
+    case ISAL_INCORRECT_CHECKSUM: return "the gzip member's CRC or length does not match";
+    default: return "damaged gzip data";
+  }
+}
+
+class Gzip final : public LayerDecompressor::Format {
+ public:
+  Gzip(std::string what, ChunkSink& out) : Format(std::move(what), out) {
+    isal_inflate_init(state_.get());
+    begin_member();
+  }
+
+  void feed(std::span<const std::byte> data) override {
+    while (!data.empty()) {
+      if (between_members_ && !start_of_member(data)) return;
+      const size_t given = data.size();
+      inflate(data);
+      consumed_ += given - data.size();
+    }
+  }
+
+  void finish() override {
+    if (!between_members_) fail("the gzip stream is cut off");
+  }
+
+ private:
+  void begin_member() {
+    isal_inflate_reset(state_.get());
+    state_->crc_flag = ISAL_GZIP;
+    between_members_ = false;
+  }
+
+  /// Zero padding may follow the last member, nothing else.
+  bool start_of_member(std::span<const std::byte>& data) {
+    if (!padding_ && data.front() != std::byte{0}) {
+      begin_member();
+      return true;
+    }
+    padding_ = true;
+    const auto other = std::find_if(data.begin(), data.end(), [](std::byte b) { return b != std::byte{0}; });
+    consumed_ += static_cast<uint64_t>(other - data.begin());
+    if (other != data.end()) fail("there is garbage behind the gzip stream");
+    return false;
+  }
+
+  void inflate(std::span<const std::byte>& data) {
+    auto* bytes = reinterpret_cast<uint8_t*>(const_cast<std::byte*>(data.data()));  // it does not write
+    state_->next_in = bytes;
+    state_->avail_in = static_cast<uint32_t>(data.size());
+    while (true) {
+      const auto space = out_.space();
+      state_->next_out = reinterpret_cast<uint8_t*>(space.data());
+      state_->avail_out = static_cast<uint32_t>(space.size());
+      const int result = ::isal_inflate(state_.get());
+      const size_t made = space.size() - state_->avail_out;
+      if (made > 0) out_.advance(made);
+      if (result < 0 || result == ISAL_NEED_DICT) {
+        consumed_ += data.size() - state_->avail_in;
+        fail(inflate_error(result));
+      }
+      if (state_->block_state == ISAL_BLOCK_FINISH) {
+        between_members_ = true;
+        break;
+      }
+      if (state_->avail_in == 0 && state_->avail_out != 0) break;
+    }
+    data = data.last(state_->avail_in);
+  }
+
+  std::unique_ptr<inflate_state> state_ = std::make_unique<inflate_state>();
+  bool between_members_ = false;
+  bool padding_ = false;
+};
+
+class Zstd final : public LayerDecompressor::Format {
+ public:
+  Zstd(std::string what, ChunkSink& out) : Format(std::move(what), out), context_(ZSTD_createDCtx()) {
+    OBD_CHECK(context_ != nullptr);
+  }
+
+  void feed(std::span<const std::byte> data) override {
+    ZSTD_inBuffer in{data.data(), data.size(), 0};
+    bool out_full = false;
+    while (in.pos < in.size || out_full) {
+      const auto space = out_.space();
+      ZSTD_outBuffer out{space.data(), space.size(), 0};
+      const size_t before = in.pos;
+      const size_t result = ZSTD_decompressStream(context_.get(), &out, &in);
+      consumed_ += in.pos - before;
+      if (ZSTD_isError(result)) fail(ZSTD_getErrorName(result));
+      if (out.pos > 0) out_.advance(out.pos);
+      out_full = out.pos == out.size;
+      within_frame_ = result != 0;
+      if (in.pos == in.size && !within_frame_) break;
+    }
+  }
+
+  void finish() override {
+    if (within_frame_) fail("the zstd stream is cut off");
+  }
+
+ private:
+  struct FreeContext {
+    void operator()(ZSTD_DCtx* context) const noexcept { ZSTD_freeDCtx(context); }
+  };
+  std::unique_ptr<ZSTD_DCtx, FreeContext> context_;
+  bool within_frame_ = false;
+};
+
+bool is_zstd(uint32_t magic) { return magic == 0xFD2FB528 || (magic & 0xFFFFFFF0) == 0x184D2A50; }
+
+}  // namespace
+
+LayerDecompressor::LayerDecompressor(std::string what, ChunkSink& out) : what_(std::move(what)), out_(out) {}
+LayerDecompressor::~LayerDecompressor() = default;
+
+void LayerDecompressor::choose_format() {
+  const uint32_t magic = start_.size() >= kMagicBytes ? load_le<uint32_t>(start_.data()) : 0;
+  if ((magic & 0xFFFF) == 0x8B1F) {
+    format_ = std::make_unique<Gzip>(what_, out_);
+  } else if (is_zstd(magic)) {
+    format_ = std::make_unique<Zstd>(what_, out_);
+  } else {
+    format_ = std::make_unique<Plain>(what_, out_);
+  }
+  format_->feed(start_);
+  start_.clear();
+}
+
+void LayerDecompressor::feed(std::span<const std::byte> data) {
+  if (!format_) {
+    const size_t take = std::min(data.size(), kMagicBytes - start_.size());
+    start_.insert(start_.end(), data.begin(), data.begin() + static_cast<ptrdiff_t>(take));
+    data = data.subspan(take);
+    if (start_.size() < kMagicBytes) return;
+    choose_format();
+  }
+  if (!data.empty()) format_->feed(data);
+}
+
+void LayerDecompressor::finish() {
+  if (!format_) choose_format();
+  format_->finish();
+}
+
+}  // namespace obd::blockfs

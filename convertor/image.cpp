@@ -1,0 +1,199 @@
+#include "convertor/image.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "common/error.h"
+#include "registry/json.h"
+
+namespace obd::convertor {
+namespace {
+
+using registry::Json;
+namespace media_type = registry::media_type;
+
+/// More than any image has; the reference reader stacks at most 255 layers.
+constexpr size_t kMaxLayers = 1000;
+constexpr size_t kMaxIndexEntries = 1000;
+
+std::string name_of(const Digest& digest) { return fmt::format("manifest {}", digest.text()); }
+
+const Json& member(const Json& object, const char* key, const std::string& what) {
+  if (!object.is_object() || !object.contains(key)) throw DataError(fmt::format("{}: no '{}'", what, key));
+  return object.at(key);
+}
+
+std::string text_member(const Json& object, const char* key, const std::string& what) {
+  const Json& value = member(object, key, what);
+  if (!value.is_string()) throw DataError(fmt::format("{}: '{}' is not a text", what, key));
+  return value.get<std::string>();
+}
+
+std::vector<Json> list_member(const Json& object, const char* key, size_t limit, const std::string& what) {
+  const Json& value = member(object, key, what);
+  if (!value.is_array()) throw DataError(fmt::format("{}: '{}' is not a list", what, key));
+  if (value.size() > limit) {
+    throw DataError(fmt::format("{}: '{}' has {} entries; at most {} are accepted", what, key, value.size(), limit));
+  }
+  return {value.begin(), value.end()};
+}
+
+Platform parse_platform(const Json& json) {
+  return {.os = registry::text_field(json, "os"),
+          .architecture = registry::text_field(json, "architecture"),
+          .variant = registry::text_field(json, "variant"),
+          .os_version = registry::text_field(json, "os.version")};
+}
+
+Descriptor parse_descriptor(const Json& json, const std::string& what) {
+  const Json& size = member(json, "size", what);
+  if (!size.is_number_unsigned()) throw DataError(fmt::format("{}: 'size' is not a number of bytes", what));
+  Descriptor descriptor{.media_type = text_member(json, "mediaType", what),
+                        .digest = Digest::parse(text_member(json, "digest", what)),
+                        .size = size.get<uint64_t>(),
+                        .annotations = {},
+                        .platform = {}};
+  if (descriptor.size > INT64_MAX) throw DataError(fmt::format("{}: 'size' is out of range", what));
+  if (json.contains("annotations") && json.at("annotations").is_object()) {
+    for (const auto& [key, value] : json.at("annotations").items()) {
+      if (value.is_string()) descriptor.annotations[key] = value.get<std::string>();
+    }
+  }
+  if (json.contains("platform") && json.at("platform").is_object()) {
+    descriptor.platform = parse_platform(json.at("platform"));
+  }
+  return descriptor;
+}
+
+Json to_json(const Descriptor& descriptor) {
+  Json json;
+  json["mediaType"] = descriptor.media_type;
+  json["digest"] = descriptor.digest.text();
+  json["size"] = descriptor.size;
+  if (!descriptor.annotations.empty()) json["annotations"] = descriptor.annotations;
+  return json;
+}
+
+void set_media_type(Json& document, MediaTypes types, std::string_view oci, std::string_view docker) {
+  document["mediaType"] = types == MediaTypes::kOci ? oci : docker;
+}
+
+/// A history counts one entry for each layer, "empty_layer" ones aside.
+void add_base_history(Json& config) {
+  if (!config.contains("history") || !config.at("history").is_array()) return;
+  Json entry;
+  entry["created_by"] = "overlaybd base layer";
+  Json& history = config.at("history");
+  history.insert(history.begin(), std::move(entry));
+}
+
+}  // namespace
+
+std::string Platform::text() const {
+  std::string out = fmt::format("{}/{}", os, architecture);
+  if (!variant.empty()) out += "/" + variant;
+  return out;
+}
+
+ManifestKind manifest_kind(const std::string& media_type) {
+  if (media_type == media_type::kOciManifest || media_type == media_type::kDockerManifest) {
+    return ManifestKind::kImage;
+  }
+  if (media_type == media_type::kOciIndex || media_type == media_type::kDockerIndex) return ManifestKind::kIndex;
+  throw DataError(fmt::format("media type '{}' is neither an image manifest nor an index", media_type));
+}
+
+ImageManifest parse_manifest(const registry::Manifest& manifest) {
+  const std::string what = name_of(manifest.digest);
+  const Json json = registry::parse_json(manifest.bytes, what);
+  ImageManifest image{.config = parse_descriptor(member(json, "config", what), what + ", config"), .layers = {}};
+  for (const Json& layer : list_member(json, "layers", kMaxLayers, what)) {
+    image.layers.push_back(parse_descriptor(layer, fmt::format("{}, layer {}", what, image.layers.size() + 1)));
+  }
+  return image;
+}
+
+ImageIndex parse_index(const registry::Manifest& manifest) {
+  const std::string what = name_of(manifest.digest);
+  const Json json = registry::parse_json(manifest.bytes, what);
+  ImageIndex index;
+  for (const Json& entry : list_member(json, "manifests", kMaxIndexEntries, what)) {
+    index.manifests.push_back(parse_descriptor(entry, fmt::format("{}, entry {}", what, index.manifests.size() + 1)));
+  }
+  return index;
+}
+
+ImageConfig parse_config(std::string_view bytes, const Digest& digest) {
+  const std::string what = fmt::format("config {}", digest.text());
+  const Json json = registry::parse_json(bytes, what);
+  const Json& rootfs = member(json, "rootfs", what);
+  if (text_member(rootfs, "type", what) != "layers") throw DataError(fmt::format("{}: rootfs.type is not 'layers'", what));
+  ImageConfig config{.diff_ids = {}, .platform = parse_platform(json)};
+  for (const Json& diff_id : list_member(rootfs, "diff_ids", kMaxLayers, what)) {
+    if (!diff_id.is_string()) throw DataError(fmt::format("{}: a diff ID is not a text", what));
+    config.diff_ids.push_back(Digest::parse(diff_id.get<std::string>()));
+  }
+  return config;
+}
+
+bool is_attestation(const Descriptor& descriptor) {
+  const auto type = descriptor.annotations.find("vnd.docker.reference.type");
+  return type != descriptor.annotations.end() && type->second == "attestation-manifest";
+}
+
+void require_layer_type(const std::string& media_type) {
+  constexpr std::string_view kKnown[] = {media_type::kOciLayer,    media_type::kOciLayerGzip,
+                                         media_type::kOciLayerZstd, media_type::kDockerLayer,
+                                         media_type::kDockerLayerGzip, media_type::kDockerLayerZstd};
+  if (std::find(std::begin(kKnown), std::end(kKnown), media_type) != std::end(kKnown)) return;
+  throw DataError(fmt::format("media type '{}' is no layer that can be converted", media_type));
+}
+
+std::vector<Digest> chain_ids(const std::vector<Digest>& diff_ids) {
+  std::vector<Digest> chain;
+  for (const Digest& diff_id : diff_ids) {
+    chain.push_back(chain.empty() ? diff_id : Digest::of(chain.back().text() + " " + diff_id.text()));
+  }
+  return chain;
+}
+
+std::string rewrite_config(std::string_view config, const std::vector<Digest>& diff_ids) {
+  Json json = registry::parse_json(config, "config");
+  Json& list = json.at("rootfs").at("diff_ids");
+  const bool with_base = diff_ids.size() > list.size();
+  list = Json::array();
+  for (const Digest& diff_id : diff_ids) list.push_back(diff_id.text());
+  if (with_base) add_base_history(json);
+  return json.dump();
+}
+
+std::string rewrite_manifest(std::string_view manifest, MediaTypes types, const Descriptor& config,
+                             const std::vector<Descriptor>& layers) {
+  Json json = registry::parse_json(manifest, "manifest");
+  set_media_type(json, types, media_type::kOciManifest, media_type::kDockerManifest);
+  json["config"] = to_json(config);
+  json["layers"] = Json::array();
+  for (const Descriptor& layer : layers) json["layers"].push_back(to_json(layer));
+  return json.dump();
+}
+
+std::string rewrite_index(std::string_view index, MediaTypes types,
+                          const std::vector<std::pair<size_t, Descriptor>>& manifests) {
+  Json json = registry::parse_json(index, "index");
+  set_media_type(json, types, media_type::kOciIndex, media_type::kDockerIndex);
+  Json entries = Json::array();
+  for (const auto& [place, descriptor] : manifests) {
+    Json entry = json.at("manifests").at(place);
+    entry["mediaType"] = descriptor.media_type;
+    entry["digest"] = descriptor.digest.text();
+    entry["size"] = descriptor.size;
+    entry.erase("data");  // the old content, embedded
+    entry.erase("urls");
+    entries.push_back(std::move(entry));
+  }
+  json["manifests"] = std::move(entries);
+  return json.dump();
+}
+
+}  // namespace obd::convertor

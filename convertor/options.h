@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "blockfs/zfile_writer.h"
+
+namespace obd::convertor {
+
+/// What shapes the result, and how the work is done. Only what is marked so changes a byte of a layer.
+struct ConvertOptions {
+  /// Changes layers: a filesystem is made in the bottom layer; otherwise `base_layer` lies below it.
+  bool mkfs = true;
+  /// Changes layers: the virtual disk in GiB, 1 to 16384.
+  uint64_t vsize_gib = 64;
+  /// Changes layers.
+  blockfs::ZFileOptions zfile;
+  /// Used where `mkfs` is not set.
+  std::filesystem::path base_layer;
+  /// OCI media types on the result; otherwise Docker's.
+  bool oci = false;
+
+  /// Images of an index converted at a time; 0 is no limit.
+  uint64_t concurrency_limit = 4;
+  /// For filesystem metadata, of all images converted at a time, in bytes.
+  uint64_t metadata_budget_bytes = 160 << 20;
+  /// Without it nothing is pushed; digests are computed all the same.
+  bool upload = true;
+  /// Keep each layer's blob in `work_directory`.
+  bool reserve = false;
+  /// Write manifest and config of each image to `work_directory`.
+  bool dump_manifest = false;
+  std::filesystem::path work_directory = "tmp_conv";
+  /// For tests: close the filesystem after each layer and reopen it from the blobs written so far.
+  bool reopen_each_layer = false;
+
+  /// What of these options a layer depends on; part of the LSMT user_tag.
+  std::string layer_key() const;
+};
+
+}  // namespace obd::convertor

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace obd::registry {
+
+/// One way to log in that a server offers (RFC 9110 §11.6.1).
+struct Challenge {
+  std::string scheme;                             // lower case
+  std::map<std::string, std::string> parameters;  // names in lower case
+};
+
+/// The challenges of one WWW-Authenticate header. What is malformed ends the list; nothing throws.
+std::vector<Challenge> parse_challenges(std::string_view header);
+
+/// "Basic …" for an Authorization header.
+std::string basic_authorization(std::string_view user, std::string_view password);
+
+}  // namespace obd::registry

@@ -1,0 +1,93 @@
+#include "registry/client.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "registry/http_error.h"
+
+namespace obd::registry {
+namespace {
+
+/// None, then one that the clock or the registry had ended, then a fresh one.
+constexpr int kMaxLogins = 2;
+constexpr std::chrono::seconds kProbeTimeout{5};
+
+}  // namespace
+
+RegistryClient::RegistryClient(RepositoryName name, ClientOptions options)
+    : name_(std::move(name)),
+      options_(std::move(options)),
+      transport_(options_.transport),
+      authenticator_(transport_, {.repository = name_.path,
+                                  .credential = options_.credential,
+                                  .retry = options_.retry,
+                                  .now = options_.now}) {}
+
+Url RegistryClient::url(const std::string& resource, const std::stop_token& stop) {
+  return base(stop).resolve(fmt::format("/v2/{}/{}", name_.path, resource));
+}
+
+Url RegistryClient::base(const std::stop_token& stop) {
+  const std::lock_guard lock(mutex_);
+  if (!base_) {
+    if (options_.plain_http) {
+      base_ = Url::parse(fmt::format("http://{}/v2/", name_.authority));
+    } else if (name_.loopback) {
+      base_ = probe_loopback(stop);
+    } else {
+      base_ = Url::parse(fmt::format("https://{}/v2/", name_.authority));
+    }
+  }
+  return *base_;
+}
+
+/// A registry on this machine seldom has a certificate. One that has is used over https, trusted or not.
+Url RegistryClient::probe_loopback(const std::stop_token& stop) {
+  Url secure = Url::parse(fmt::format("https://{}/v2/", name_.authority));
+  Transport transport({.connect_timeout = kProbeTimeout, .stall_timeout = kProbeTimeout});
+  try {
+    transport.exchange({.method = "GET", .url = secure, .sink = [](auto&, auto) { return false; }}, stop);
+    return secure;
+  } catch (const TransportError& error) {
+    if (error.kind() == TransportError::Kind::kCertificate) return secure;  // the first request will say so
+    spdlog::debug("registry={} https does not work, using http cause=\"{}\"", name_.authority, error.what());
+  }
+  return Url::parse(fmt::format("http://{}/v2/", name_.authority));
+}
+
+HttpResponse RegistryClient::send(const Call& call, const std::stop_token& stop) {
+  return with_retries(options_.retry, stop, [&] { return send_once(call, stop); });
+}
+
+HttpResponse RegistryClient::send_once(const Call& call, const std::stop_token& stop) {
+  const std::string origin = base(stop).origin();
+  for (int logins = 0;; ++logins) {
+    HttpRequest request = call.request;
+    std::optional<std::string> authorization;
+    if (request.url.origin() == origin) authorization = authenticator_.authorization(call.access, stop);
+    if (authorization) request.headers.push_back({"Authorization", *authorization});
+    HttpResponse response = exchange_following(transport_, std::move(request), stop);
+    spdlog::debug("{} {} status={}", call.request.method, response.url->redacted(), response.status);
+    if (response.ok() || std::count(call.answers.begin(), call.answers.end(), response.status) > 0) {
+      return response;
+    }
+    // What a storage service beside the registry asks for is none of our credential's business.
+    const bool ours = response.url->origin() == origin;
+    const bool login = response.status == 401 && ours && logins < kMaxLogins;
+    if (!login || !authenticator_.learn(response, authorization)) fail(call, response, origin);
+  }
+}
+
+void RegistryClient::fail(const Call& call, const HttpResponse& response, const std::string& origin) const {
+  throw_status(response,
+               {.method = call.request.method,
+                .repository = name_.display,
+                .has_credential = authenticator_.has_credential(),
+                .pushing = call.access == Access::kPush,
+                .foreign = response.url->origin() != origin,
+                .scrub = [this](std::string text) { return authenticator_.scrub(std::move(text)); }});
+}
+
+}  // namespace obd::registry

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "registry/auth.h"
+#include "registry/reference.h"
+#include "registry/retry.h"
+#include "registry/transport.h"
+
+namespace obd::registry {
+
+/// What tests and later options turn; users see RepositoryOptions.
+struct ClientOptions {
+  std::optional<Credential> credential = {};
+  bool plain_http = false;
+  RetryPolicy retry = {};
+  TransportOptions transport = {};
+  SteadyClock now = [] { return std::chrono::steady_clock::now(); };
+};
+
+/// A request to the registry itself, or to where it sent us.
+struct Call {
+  HttpRequest request;
+  Access access = Access::kPull;
+  /// Statuses beside 2xx that are answers, not failures.
+  std::vector<int> answers = {};
+};
+
+/// Requests to one repository, logged in, redirected and retried as the protocol wants it.
+///
+/// The credential is bound to the registry's origin: a request to any other place goes without.
+///
+/// Threads: any number at once.
+/// Errors:  AuthError for 401 and 403; StatusError for other statuses that are no answers; TransportError.
+class RegistryClient {
+ public:
+  RegistryClient(RepositoryName name, ClientOptions options);
+
+  /// The URL of a resource of the repository: "blobs/…", "manifests/…". Finds out, once, which scheme the
+  /// registry speaks.
+  Url url(const std::string& resource, const std::stop_token& stop);
+
+  HttpResponse send(const Call& call, const std::stop_token& stop);
+  /// send() without retries, for callers that go on from where they were.
+  HttpResponse send_once(const Call& call, const std::stop_token& stop);
+
+  const RepositoryName& name() const { return name_; }
+  const RetryPolicy& retry_policy() const { return options_.retry; }
+
+ private:
+  Url base(const std::stop_token& stop);
+  Url probe_loopback(const std::stop_token& stop);
+  [[noreturn]] void fail(const Call& call, const HttpResponse& response, const std::string& origin) const;
+
+  const RepositoryName name_;
+  const ClientOptions options_;
+  Transport transport_;
+  Authenticator authenticator_;
+  std::mutex mutex_;  // guards base_
+  std::optional<Url> base_;
+};
+
+}  // namespace obd::registry

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "registry/transport.h"
+
+namespace obd::registry {
+
+/// What the message of a failed request may need to know.
+struct FailureContext {
+  std::string method;
+  std::string repository;
+  bool has_credential = false;
+  bool pushing = false;
+  /// Not the registry answered, but a place that it sent us to: a login would not help.
+  bool foreign = false;
+  /// Takes what is secret out of a text that a server may have made of what we sent.
+  std::function<std::string(std::string)> scrub;
+};
+
+/// Turns an answer into the exception for it: AuthError for a 401 or 403 of the registry, else StatusError.
+/// The message has the method, the URL without its query, the status, the registry's own words, and what to
+/// try.
+[[noreturn]] void throw_status(const HttpResponse& response, const FailureContext& context);
+
+}  // namespace obd::registry

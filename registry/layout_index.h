@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "common/digest.h"
+
+namespace obd::registry {
+
+/// What index.json says of one manifest.
+struct LayoutEntry {
+  Digest digest;
+  uint64_t size = 0;  // bytes
+  std::string media_type;
+};
+
+/// The index.json of an OCI image layout: which tags there are. Blobs are none of its business.
+///
+/// Threads: any, and any number of processes: a change is made under a lock and appears at once.
+/// Errors:  IoError for a layout that is missing or cannot be read; DataError for one that is malformed.
+class LayoutIndex {
+ public:
+  explicit LayoutIndex(std::filesystem::path directory);
+
+  /// Makes the layout (oci-layout, index.json, blobs/sha256) where any of it is missing.
+  void create() const;
+
+  /// Throws IoError if nothing has that tag, naming some that are there; DataError if several manifests have
+  /// it.
+  LayoutEntry find_tag(const std::string& tag) const;
+  /// Empty if the manifest is not listed, which does not mean that it is not there.
+  std::optional<LayoutEntry> find_digest(const Digest& digest) const;
+
+  /// Moves `tag` to `entry`. Everything else in index.json stays as it is, fields unknown to us too.
+  void set_tag(const std::string& tag, const LayoutEntry& entry) const;
+
+ private:
+  std::filesystem::path directory_;
+};
+
+}  // namespace obd::registry

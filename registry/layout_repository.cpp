@@ -1,0 +1,139 @@
+#include "registry/layout_repository.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "common/error.h"
+#include "common/unique_fd.h"
+#include "registry/manifest_form.h"
+#include "registry/reference.h"
+
+namespace obd::registry {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kPieceBytes = 256 << 10;  // stays in the second-level cache between hash and consumer
+
+void throw_if_stopped(const std::stop_token& stop) {
+  if (stop.stop_requested()) throw Cancelled();
+}
+
+void check_size(const BlobId& blob, uint64_t found, const std::string& where) {
+  if (found == blob.size) return;
+  throw DataError(
+      fmt::format("{}: blob {} has {} bytes, not {}", where, blob.digest.text(), found, blob.size));
+}
+
+void check_digest(const Digest& expected, const Digest& found, const std::string& where) {
+  if (found == expected) return;
+  throw DataError(
+      fmt::format("{}: the content of {} has the digest {}", where, expected.text(), found.text()));
+}
+
+}  // namespace
+
+LayoutRepository::LayoutRepository(fs::path directory)
+    : directory_(std::move(directory)), index_(directory_) {}
+
+std::string LayoutRepository::name() const {
+  return fmt::format("oci:{}", directory_.string());
+}
+
+fs::path LayoutRepository::blob_path(const Digest& digest) const {
+  return directory_ / "blobs" / "sha256" / digest.hex();
+}
+
+void LayoutRepository::prepare_for_writing() {
+  std::call_once(prepared_, [this] {
+    index_.create();
+    remove_stale_temporaries(directory_);
+    remove_stale_temporaries(directory_ / "blobs" / "sha256");
+  });
+}
+
+/// A manifest that is only a part of an index need not be listed: then its media type is in itself.
+LayoutEntry LayoutRepository::entry_for(const std::string& reference) const {
+  check_reference(reference);
+  if (!Digest::is_valid(reference)) return index_.find_tag(reference);
+  const Digest digest = Digest::parse(reference);
+  if (auto entry = index_.find_digest(digest)) return *entry;
+  return {digest, FileSource(blob_path(digest)).size(), ""};
+}
+
+Manifest LayoutRepository::pull_manifest(const std::string& reference, std::stop_token stop) {
+  throw_if_stopped(stop);
+  const LayoutEntry entry = entry_for(reference);
+  std::string bytes = pull_small_blob(*this, {entry.digest, entry.size}, stop);
+  std::string type = manifest_media_type(bytes, entry.media_type, fmt::format("{}: {}", name(), reference));
+  return {std::move(type), std::move(bytes), entry.digest};
+}
+
+void LayoutRepository::pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) {
+  throw_if_stopped(stop);
+  const std::string path = blob_path(blob.digest).string();
+  check_size(blob, FileSource(path).size(), name());
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) throw IoError::from_errno(fmt::format("opening {}", path), errno);
+  ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
+  Sha256 hash;
+  std::vector<std::byte> buffer(std::min<uint64_t>(kPieceBytes, blob.size));
+  for (uint64_t offset = 0; offset < blob.size;) {
+    throw_if_stopped(stop);
+    const std::span<std::byte> piece(buffer.data(), std::min<uint64_t>(buffer.size(), blob.size - offset));
+    read_fully(fd.get(), offset, piece, path);
+    hash.update(piece);
+    consume(piece);
+    offset += piece.size();
+  }
+  check_digest(blob.digest, hash.finish(), name());
+}
+
+std::unique_ptr<ByteSource> LayoutRepository::open_blob(const BlobId& blob) {
+  auto source = std::make_unique<FileSource>(blob_path(blob.digest));
+  check_size(blob, source->size(), name());
+  return source;
+}
+
+bool LayoutRepository::has_blob(const BlobId& blob, std::stop_token stop) {
+  throw_if_stopped(stop);
+  std::error_code error;
+  const uint64_t size = fs::file_size(blob_path(blob.digest), error);
+  return !error && size == blob.size;
+}
+
+std::unique_ptr<Spool> LayoutRepository::new_spool() {
+  prepare_for_writing();
+  return std::make_unique<Spool>(
+      Spool::Options{.directory = directory_ / "blobs" / "sha256", .memory_limit = 0, .write_behind = true});
+}
+
+Digest LayoutRepository::push_spool(Spool& spool, std::stop_token stop) {
+  throw_if_stopped(stop);
+  Digest digest = spool.digest(stop);
+  spool.publish_as(blob_path(digest));
+  return digest;
+}
+
+Digest LayoutRepository::push_bytes(std::string_view content, std::stop_token stop) {
+  Digest digest = Digest::of(content);
+  if (has_blob({digest, content.size()}, stop)) return digest;
+  prepare_for_writing();
+  write_file_atomically(blob_path(digest), content);
+  return digest;
+}
+
+Digest LayoutRepository::push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
+                                       std::string_view bytes, std::stop_token stop) {
+  if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
+  prepare_for_writing();
+  Digest digest = push_bytes(bytes, stop);
+  if (tag) index_.set_tag(*tag, {digest, bytes.size(), media_type});
+  return digest;
+}
+
+}  // namespace obd::registry

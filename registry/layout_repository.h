@@ -1,0 +1,37 @@
+#pragma once
+
+#include <filesystem>
+#include <mutex>
+
+#include "registry/layout_index.h"
+#include "registry/registry.h"
+
+namespace obd::registry {
+
+/// A directory in OCI image layout. Made, and cleared of what killed processes left in it, at the first push.
+class LayoutRepository final : public Repository {
+ public:
+  explicit LayoutRepository(std::filesystem::path directory);
+
+  std::string name() const override;
+  Manifest pull_manifest(const std::string& reference, std::stop_token stop) override;
+  void pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) override;
+  std::unique_ptr<ByteSource> open_blob(const BlobId& blob) override;
+  bool has_blob(const BlobId& blob, std::stop_token stop) override;
+  std::unique_ptr<Spool> new_spool() override;
+  Digest push_spool(Spool& spool, std::stop_token stop) override;
+  Digest push_bytes(std::string_view content, std::stop_token stop) override;
+  Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
+                       std::string_view bytes, std::stop_token stop) override;
+
+ private:
+  std::filesystem::path blob_path(const Digest& digest) const;
+  void prepare_for_writing();
+  LayoutEntry entry_for(const std::string& reference) const;
+
+  const std::filesystem::path directory_;
+  const LayoutIndex index_;
+  std::once_flag prepared_;
+};
+
+}  // namespace obd::registry

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <span>
+
+#include "registry/client.h"
+
+namespace obd::registry {
+
+/// Reads bytes [begin, end) of a blob, in order, in as many requests as it takes: each goes on where the one
+/// before broke off. Servers that do not know Range are read from the start, up to the end of the range.
+///
+/// Threads: one at a time.
+class RangeReader {
+ public:
+  using Consumer = std::function<void(std::span<const std::byte>)>;
+
+  /// `client` must outlive this. `end` is at most `blob.size`.
+  RangeReader(RegistryClient& client, BlobId blob, uint64_t begin, uint64_t end, Consumer consume);
+
+  /// Returns once every byte was consumed. DataError if the server has a blob of another size.
+  void run(const std::stop_token& stop);
+
+ private:
+  void request_rest(const std::stop_token& stop);
+  bool take(const HttpResponse& head, std::span<const std::byte> data);
+  /// Where in the blob the body of this answer starts.
+  uint64_t start_of(const HttpResponse& head) const;
+  [[noreturn]] void wrong_size(const std::string& found) const;
+
+  RegistryClient& client_;
+  const BlobId blob_;
+  uint64_t position_;
+  const uint64_t end_;
+  const Consumer consume_;
+  std::optional<uint64_t> body_position_;  // in the blob, of the answer that is being read
+  std::exception_ptr consumer_failure_;    // must not be mistaken for a failure of the transfer
+};
+
+}  // namespace obd::registry

@@ -1,0 +1,42 @@
+#include "registry/registry.h"
+
+#include <fmt/format.h>
+
+#include "common/error.h"
+#include "registry/http_repository.h"
+#include "registry/layout_repository.h"
+#include "registry/reference.h"
+
+namespace obd::registry {
+
+std::string pull_small_blob(Repository& repository, const BlobId& blob, std::stop_token stop) {
+  if (blob.size > kMaxManifestBytes) {
+    throw DataError(fmt::format("{}: {} claims {} bytes, more than the {} that are read", repository.name(),
+                                blob.digest.text(), blob.size, kMaxManifestBytes));
+  }
+  std::string content;
+  content.reserve(blob.size);
+  repository.pull_blob(
+      blob,
+      [&](std::span<const std::byte> data) {
+        content.append(reinterpret_cast<const char*>(data.data()), data.size());
+      },
+      std::move(stop));
+  return content;
+}
+
+std::unique_ptr<Repository> open_repository(const std::string& where, const RepositoryOptions& options) {
+  constexpr std::string_view kLayoutPrefix = "oci:";
+  if (where.starts_with(kLayoutPrefix)) {
+    const std::string path = where.substr(kLayoutPrefix.size());
+    if (path.empty()) throw UsageError("'oci:' needs a directory: oci:DIRECTORY");
+    return std::make_unique<LayoutRepository>(path);
+  }
+  return std::make_unique<HttpRepository>(
+      parse_repository_name(where),
+      HttpRepository::Options{.client = {.credential = options.credential, .plain_http = options.plain_http},
+                              .work_directory = options.work_directory,
+                              .spool_memory_bytes = options.spool_memory_bytes});
+}
+
+}  // namespace obd::registry

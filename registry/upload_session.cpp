@@ -1,0 +1,127 @@
+#include "registry/upload_session.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <charconv>
+
+#include "common/error.h"
+
+namespace obd::registry {
+namespace {
+
+constexpr std::chrono::seconds kCommitTimeout{600};  // storage services copy the blob before they answer
+constexpr std::chrono::milliseconds kCancelDeadline{3000};
+
+RequestBody no_body() {
+  return {.size = 0, .read_at = [](uint64_t, std::span<std::byte>) {}};
+}
+
+RequestBody rest_of(const RequestBody& content, uint64_t offset) {
+  return {.size = content.size - offset, .read_at = [content, offset](uint64_t at, std::span<std::byte> out) {
+            content.read_at(offset + at, out);
+          }};
+}
+
+/// LAST of "0-LAST", which some registries spell "bytes=0-LAST".
+std::optional<uint64_t> last_of_range(std::string_view text) {
+  const size_t dash = text.find('-');
+  if (dash == std::string_view::npos) return std::nullopt;
+  uint64_t last = 0;
+  const auto [end, error] = std::from_chars(text.data() + dash + 1, text.data() + text.size(), last);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return last;
+}
+
+}  // namespace
+
+UploadSession::UploadSession(RegistryClient& client, const std::stop_token& stop) : client_(client) {
+  const HttpResponse response = client_.send_once(
+      {.request = {.method = "POST", .url = client_.url("blobs/uploads/", stop), .body = no_body()},
+       .access = Access::kPush},
+      stop);
+  move_to(response);
+  if (!location_) {
+    throw NetworkError(fmt::format("POST {}: status {} without a Location for the upload",
+                                   response.url->redacted(), response.status),
+                       response.status);
+  }
+}
+
+UploadSession::~UploadSession() {
+  cancel();
+}
+
+void UploadSession::move_to(const HttpResponse& response) {
+  if (auto next = response.location()) location_ = std::move(next);
+}
+
+void UploadSession::send_from(uint64_t offset, const RequestBody& content, const std::stop_token& stop) {
+  Call call{.request = {.method = "PATCH", .url = *location_}, .access = Access::kPush};
+  call.request.body = rest_of(content, offset);
+  call.request.headers.push_back({"Content-Type", "application/octet-stream"});
+  // Some registries know Content-Range only from uploads in several pieces, and older ones not at all.
+  if (offset > 0) {
+    call.request.headers.push_back({"Content-Range", fmt::format("{}-{}", offset, content.size - 1)});
+  }
+  const HttpResponse response = client_.send_once(call, stop);
+  move_to(response);
+  const auto last = last_of_range(response.header("range").value_or(""));
+  if (last && *last + 1 != content.size) {
+    throw NetworkError(fmt::format("PATCH {}: the registry says that it has {} bytes after {} were sent",
+                                   response.url->redacted(), *last + 1, content.size),
+                       response.status, true);
+  }
+}
+
+std::optional<uint64_t> UploadSession::received(const std::stop_token& stop) {
+  try {
+    const HttpResponse response =
+        client_.send_once({.request = {.method = "GET", .url = *location_}, .access = Access::kPush}, stop);
+    move_to(response);
+    const auto last = last_of_range(response.header("range").value_or(""));
+    if (last && *last > 0) return *last + 1;  // "0-0" may mean nothing as well as one byte
+  } catch (const NetworkError& error) {
+    if (error.retryable()) throw;
+    spdlog::debug("upload cannot go on cause=\"{}\"", error.what());
+  }
+  return std::nullopt;
+}
+
+void UploadSession::finish(const BlobId& blob, const std::optional<RequestBody>& content,
+                           const std::stop_token& stop) {
+  Call call{.request = {.method = "PUT", .url = location_->with_query("digest", blob.digest.text())},
+            .access = Access::kPush};
+  call.request.body = content ? *content : no_body();
+  call.request.headers.push_back({"Content-Type", "application/octet-stream"});
+  call.request.stall_timeout = kCommitTimeout;
+  const HttpResponse response = client_.send_once(call, stop);
+  const auto digest = response.header("docker-content-digest");
+  if (digest && Digest::is_valid(*digest) && *digest != blob.digest.text()) {
+    throw DataError(fmt::format("PUT {}: the registry stored {} instead of {}", response.url->redacted(),
+                                *digest, blob.digest.text()));
+  }
+  location_.reset();
+}
+
+void UploadSession::commit(const BlobId& blob, const std::stop_token& stop) {
+  finish(blob, std::nullopt, stop);
+}
+
+void UploadSession::put(const BlobId& blob, const RequestBody& content, const std::stop_token& stop) {
+  finish(blob, content, stop);
+}
+
+/// A token that was stopped would stop this as well: it has a deadline instead.
+void UploadSession::cancel() noexcept {
+  if (!location_) return;
+  try {
+    client_.send_once({.request = {.method = "DELETE", .url = *location_, .deadline = kCancelDeadline},
+                       .access = Access::kPush},
+                      {});
+  } catch (const std::exception& error) {  // the registry will forget the session by itself
+    spdlog::debug("upload not cancelled cause=\"{}\"", error.what());
+  }
+}
+
+}  // namespace obd::registry

@@ -1,0 +1,157 @@
+"""Against a real registry: skopeo pushes, convertor converts, skopeo and umoci pull."""
+
+import io
+import json
+import shutil
+import tarfile
+
+from tests.e2e.support import CONVERTOR, OBDCTL, Registry, TestCase, image, read_blob, run
+from tests.images.cases import CASES
+
+NAMES = ("replaced", "compressions", "framing", "hardlinks", "whiteout-order", "xattrs", "random-05", "many-layers",
+         "docker-types")
+
+
+class RealRegistry(TestCase):
+    def setUp(self):
+        super().setUp()
+        for program in ("docker-registry", "skopeo", "umoci"):
+            if not shutil.which(program):
+                self.skipTest(f"no {program}")
+
+    def push(self, layout, reference, *arguments):
+        self.expect(0, "skopeo", "--insecure-policy", "copy", "--preserve-digests", "--dest-tls-verify=false", *arguments,
+                    f"oci:{layout}:test", f"docker://{reference}")
+
+    def pull(self, reference, layout, *arguments):
+        self.expect(0, "skopeo", "--insecure-policy", "copy", "--preserve-digests", "--src-tls-verify=false", *arguments,
+                    f"docker://{reference}", f"oci:{layout}:pulled")
+
+    def raw_manifest(self, reference):
+        return self.expect(0, "skopeo", "inspect", "--tls-verify=false", "--raw", f"docker://{reference}").out
+
+    def test_end_to_end(self):
+        """Each image gives through the registry the digest that it gives in a layout, and checks as equal."""
+        with Registry(self.dir / "registry") as registry:
+            for name in NAMES:
+                with self.subTest(name):
+                    self.round_trip(registry, name)
+
+    def round_trip(self, registry, name):
+        local = self.copy_image(name, to=f"local-{name}")
+        form = [] if name == "docker-types" else ["--oci"]
+        self.convert(local, *form)
+        repository = f"{registry.host}/acme/{name}"
+        if name != "docker-types":  # skopeo reads OCI manifests only from a layout
+            self.push(local, f"{repository}:1.4")
+        else:
+            self.push_docker(local, registry, f"acme/{name}", "1.4")
+        self.expect(0, CONVERTOR, "-r", repository, "-i", "1.4", "-o", "1.4_obd", "--plain", *form)
+        raw = self.raw_manifest(f"{repository}:1.4_obd")
+        digest = self.digest_of(local)
+        self.assertEqual(read_blob(local, digest).decode(), raw)
+        self.expect(0, OBDCTL, "verify", "-r", repository, "-i", "1.4_obd", "--plain")
+        self.expect(0, OBDCTL, "check", "-r", repository, "-i", "1.4", "-o", "1.4_obd", "--plain")
+        if name != "docker-types":
+            pulled = self.dir / f"pulled-{name}"
+            self.pull(f"{repository}:1.4_obd", pulled)
+            self.assert_layers_are_tars(pulled, json.loads(raw))
+            if len(json.loads(raw)["layers"]) < 20:
+                self.expect(0, "umoci", "unpack", "--rootless", "--image", f"{pulled}:pulled", self.dir / f"bundle-{name}")
+                self.assertTrue((self.dir / f"bundle-{name}" / "rootfs" / "overlaybd.commit").is_file())
+        else:
+            self.expect(0, "skopeo", "--insecure-policy", "copy", "--src-tls-verify=false",
+                        f"docker://{repository}:1.4_obd", f"dir:{self.dir}/pulled")
+
+    def push_docker(self, layout, registry, repository, tag):
+        """Pushes a Docker image over plain HTTP requests."""
+        import http.client
+        digest = self.digest_of(layout, "test")
+        manifest = json.loads(read_blob(layout, digest))
+        link = http.client.HTTPConnection("127.0.0.1", registry.port)
+        for descriptor in [manifest["config"], *manifest["layers"]]:
+            link.request("POST", f"/v2/{repository}/blobs/uploads/")
+            answer = link.getresponse()
+            answer.read()
+            where = answer.getheader("Location")
+            where = where[where.index("/v2/"):]
+            link.request("PUT", f"{where}&digest={descriptor['digest']}", read_blob(layout, descriptor["digest"]))
+            answer = link.getresponse()
+            self.assertEqual(201, answer.status, answer.read())
+            answer.read()
+        link.request("PUT", f"/v2/{repository}/manifests/{tag}", read_blob(layout, digest),
+                     {"Content-Type": manifest["mediaType"]})
+        answer = link.getresponse()
+        self.assertEqual(201, answer.status, answer.read())
+
+    def assert_layers_are_tars(self, layout, manifest):
+        for layer in manifest["layers"]:
+            with tarfile.open(fileobj=io.BytesIO(read_blob(layout, layer["digest"]))) as archive:
+                self.assertEqual(["overlaybd.commit"], archive.getnames())
+            path = layout / "blobs" / "sha256" / layer["digest"][7:]
+            self.assertEqual("overlaybd.commit\n", self.expect(0, "tar", "-tf", path).out)
+
+    def test_variants_in_the_registry(self):
+        """Threads, budgets and reopening do not change what is pushed; a second run pushes the same."""
+        source = image("random-08") / "layout"
+        with Registry(self.dir / "registry") as registry:
+            repository = f"{registry.host}/acme/random"
+            self.push(source, f"{repository}:in")
+            seen = set()
+            for arguments in ([], ["--threads", "1"], ["--metadata-budget", "1"], ["--reopen-each-layer"], []):
+                self.expect(0, CONVERTOR, "-r", repository, "-i", "in", "-o", "out", "--plain", "--vsize",
+                            CASES["random-08"].vsize, *arguments)
+                seen.add(self.raw_manifest(f"{repository}:out"))
+            self.assertEqual(1, len(seen))
+
+    def test_credentials(self):
+        """The right password works; a wrong one, or none, is exit code 6 and tags nothing."""
+        with Registry(self.dir / "registry", {"me": "pa:ss"}) as registry:
+            repository = f"{registry.host}/acme/private"
+            self.push(image("replaced") / "layout", f"{repository}:in", "--dest-creds", "me:pa:ss")
+            common = [CONVERTOR, "-r", repository, "-i", "in", "-o", "out", "--plain"]
+            wrong = self.expect(6, *common, "-u", "me:guess")
+            self.assertNotIn("guess", wrong.err)
+            self.expect(6, *common)
+            self.expect(0, *common, "-u", "me:pa:ss")
+
+    def test_missing_image(self):
+        """A tag or a repository that is not there is a network error that names it; nothing is pushed."""
+        with Registry(self.dir / "registry") as registry:
+            result = self.expect(5, CONVERTOR, "-r", f"{registry.host}/acme/none", "-i", "lost", "-o", "x", "--plain")
+            self.assertRegex(result.err, "lost")
+
+    def test_killed_push_tags_nothing(self):
+        """A run killed while it pushes leaves no tag; the next one works."""
+        source = image("sizes") / "layout"
+        with Registry(self.dir / "registry") as registry:
+            repository = f"{registry.host}/acme/killed"
+            self.push(source, f"{repository}:in")
+            common = [CONVERTOR, "-r", repository, "-i", "in", "--plain"]
+            seconds = self.expect(0, *common, "-o", "whole").seconds
+            expected = self.raw_manifest(f"{repository}:whole")
+            for moment in range(8):
+                result = run(*common, "-o", f"part{moment}", "--algorithm", "zstd" if moment % 2 else "lz4",
+                             cwd=self.dir, kill_after=0.01 + seconds * moment / 8)
+                with self.subTest(moment):
+                    if result.code != 0:
+                        there = run("skopeo", "inspect", "--tls-verify=false", "--raw",
+                                    f"docker://{repository}:part{moment}")
+                        self.assertNotEqual(0, there.code, "a killed run has tagged")
+            self.expect(0, *common, "-o", "after")
+            self.assertEqual(expected, self.raw_manifest(f"{repository}:after"))
+
+    def test_layer_corrupted_in_the_registry(self):
+        """A blob that the registry hands out damaged is refused, and nothing is tagged."""
+        with Registry(self.dir / "registry") as registry:
+            repository = f"{registry.host}/acme/corrupt"
+            self.push(image("replaced") / "layout", f"{repository}:in")
+            manifest = json.loads(self.raw_manifest(f"{repository}:in"))
+            digest = manifest["layers"][1]["digest"][7:]
+            data = next(registry.storage.rglob(f"{digest}/data"))
+            content = bytearray(data.read_bytes())
+            content[-20] ^= 1
+            data.write_bytes(content)
+            self.expect(3, CONVERTOR, "-r", repository, "-i", "in", "-o", "out", "--plain")
+            there = run("skopeo", "inspect", "--tls-verify=false", "--raw", f"docker://{repository}:out")
+            self.assertNotEqual(0, there.code)

@@ -1,0 +1,93 @@
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace obd::test {
+
+/// What a registry was asked, as it arrived.
+struct RecordedRequest {
+  std::string method;
+  std::string path;
+  std::string query;
+  std::map<std::string, std::string> headers =
+      {};  // names in lower case; the last value if there are several
+  uint64_t body_bytes = 0;
+
+  /// Empty if there is no such header.
+  std::string header(const std::string& name) const;
+};
+
+/// What a registry does instead of its duty.
+struct Fault {
+  enum class Kind {
+    kStatus,      // answers `status` with `headers` and `body`
+    kShortBody,   // does its duty, but breaks the connection after `bytes` of the body
+    kStall,       // does its duty, but stops moving after `bytes` of the body, until the registry is gone
+    kCorrupt,     // does its duty, but with one bit of the body changed
+    kNoRange,     // does its duty, as if it had never heard of Range
+    kAfterwards,  // does its duty, then answers `status`: the good answer is lost
+    kPartial,     // keeps `bytes` of what was uploaded, then answers `status`
+  };
+  Kind kind = Kind::kStatus;
+  int status = 500;
+  std::vector<std::pair<std::string, std::string>> headers = {};
+  std::string body = {};
+  uint64_t bytes = 0;
+};
+
+/// An HTTP registry in this process, on a port of 127.0.0.1 that the system chose. Keeps what is pushed,
+/// remembers what it was asked, and misbehaves when told to.
+///
+/// Threads: any.
+class FakeRegistry {
+ public:
+  struct Options {
+    /// The Authorization header that is asked for with Basic.
+    std::string authorization = {};
+    /// Asks for tokens from this realm; those that grant() names are accepted.
+    std::string token_realm = {};
+    /// Locations of uploads are relative to the host, and have a query.
+    bool relative_locations = true;
+  };
+  FakeRegistry() : FakeRegistry(Options{}) {}
+  explicit FakeRegistry(Options options);
+  ~FakeRegistry();
+  FakeRegistry(const FakeRegistry&) = delete;
+  FakeRegistry& operator=(const FakeRegistry&) = delete;
+
+  /// "127.0.0.1:PORT"
+  std::string authority() const;
+
+  /// The next `times` requests whose method is `method` (any if empty) and whose path contains `path` go
+  /// wrong.
+  void inject(std::string method, std::string path, Fault fault, int times = 1);
+  /// Requests for a path that contains `path` are sent to `url` with 307.
+  void redirect(std::string method, std::string path, std::string url);
+  /// Answers GET `path` with this function's result, without asking for a login.
+  void serve(std::string path, std::function<std::string(const RecordedRequest&)> answer);
+  /// Accepts this bearer token from now on, and no other.
+  void grant(std::string token);
+
+  void put_blob(const std::string& digest, std::string content);
+  std::optional<std::string> blob(const std::string& digest) const;
+  void put_manifest(const std::string& reference, std::string media_type, std::string content);
+  std::optional<std::string> manifest(const std::string& reference) const;
+  size_t open_uploads() const;
+
+  std::vector<RecordedRequest> requests() const;
+  /// Those with that method whose path contains `path`.
+  std::vector<RecordedRequest> requests(const std::string& method, const std::string& path) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace obd::test

@@ -1,0 +1,293 @@
+// What registry.h promises, tried on every implementation of it.
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include <fstream>
+#include <thread>
+
+#include "tests/unit/registry/fixtures.h"
+
+namespace obd::registry::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// An implementation, and a way around it.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual Repository& repository() = 0;
+  /// Stores `content` under `digest` whether it has it or not.
+  virtual void plant(const Digest& digest, const std::string& content) = 0;
+};
+
+class LayoutBackend final : public Backend {
+ public:
+  LayoutBackend() : repository_(open_repository("oci:" + (directory_.path() / "layout").string(), {})) {
+    repository_->push_bytes("{}", {});
+  }
+  Repository& repository() override { return *repository_; }
+  void plant(const Digest& digest, const std::string& content) override {
+    std::ofstream(directory_.path() / "layout" / "blobs" / "sha256" / digest.hex()) << content;
+  }
+
+ private:
+  TemporaryDirectory directory_;
+  std::unique_ptr<Repository> repository_;
+};
+
+class HttpBackend final : public Backend {
+ public:
+  Repository& repository() override { return *fixture_.repository; }
+  void plant(const Digest& digest, const std::string& content) override {
+    fixture_.registry.put_blob(digest.text(), content);
+    fixture_.registry.put_manifest(digest.text(), "application/json", content);
+  }
+
+ private:
+  HttpFixture fixture_;
+};
+
+struct Implementation {
+  std::string name;
+  std::function<std::unique_ptr<Backend>()> make;
+};
+
+class RepositoryConformance : public testing::TestWithParam<Implementation> {
+ protected:
+  RepositoryConformance() : backend_(GetParam().make()), repository_(backend_->repository()) {}
+
+  std::unique_ptr<Backend> backend_;
+  Repository& repository_;
+};
+
+constexpr size_t kMegabyte = 1 << 20;
+
+TEST_P(RepositoryConformance, SpoolComesBackAsItWasPushed) {
+  for (const size_t size : {size_t{0}, size_t{1}, 256 * 1024 - size_t{1}, 3 * kMegabyte + 17}) {
+    const std::string content = noise(size);
+    const BlobId id = id_of(content);
+    EXPECT_FALSE(repository_.has_blob(id, {})) << size;
+    EXPECT_EQ(push_text(repository_, content), id.digest);
+    EXPECT_TRUE(repository_.has_blob(id, {})) << size;
+    EXPECT_EQ(pull_text(repository_, id), content);
+  }
+}
+
+TEST_P(RepositoryConformance, PushingTheSameTwiceIsHarmless) {
+  const std::string content = noise(5000);
+  push_text(repository_, content);
+  push_text(repository_, content);
+  EXPECT_EQ(repository_.push_bytes(content, {}), Digest::of(content));
+  EXPECT_EQ(pull_text(repository_, id_of(content)), content);
+}
+
+TEST_P(RepositoryConformance, SpoolThatWasCorrectedAtItsFrontIsPushedCorrected) {
+  const auto spool = repository_.new_spool();
+  std::string content = noise(2 * kMegabyte);
+  spool->append(std::as_bytes(std::span(content)));
+  content.replace(0, 4, "head");
+  spool->overwrite(0, std::as_bytes(std::span(content)).first(4));
+  EXPECT_EQ(repository_.push_spool(*spool, {}), Digest::of(content));
+  EXPECT_EQ(pull_text(repository_, id_of(content)), content);
+}
+
+TEST_P(RepositoryConformance, SmallContentRoundTrips) {
+  const std::string content = R"({"os":"linux"})";
+  const Digest digest = repository_.push_bytes(content, {});
+  EXPECT_EQ(digest, Digest::of(content));
+  EXPECT_EQ(pull_small_blob(repository_, {digest, content.size()}, {}), content);
+}
+
+TEST_P(RepositoryConformance, SmallBlobThatClaimsToBeLargeIsRefusedUnread) {
+  EXPECT_THROW(pull_small_blob(repository_, {Digest::of("x"), kMaxManifestBytes + 1}, {}), DataError);
+}
+
+TEST_P(RepositoryConformance, ManifestIsFoundByTagAndByDigest) {
+  const std::string bytes = sample_manifest();
+  const Digest digest = repository_.push_manifest("1.0", std::string(media_type::kOciManifest), bytes, {});
+  for (const std::string& reference : {std::string("1.0"), digest.text()}) {
+    const Manifest manifest = repository_.pull_manifest(reference, {});
+    EXPECT_EQ(manifest.bytes, bytes);
+    EXPECT_EQ(manifest.digest, digest);
+    EXPECT_EQ(manifest.media_type, media_type::kOciManifest);
+  }
+}
+
+TEST_P(RepositoryConformance, ManifestWithoutTagIsFoundByDigest) {
+  const std::string bytes = sample_manifest();
+  const Digest digest =
+      repository_.push_manifest(std::nullopt, std::string(media_type::kOciManifest), bytes, {});
+  EXPECT_EQ(repository_.pull_manifest(digest.text(), {}).bytes, bytes);
+}
+
+TEST_P(RepositoryConformance, TagMovesToTheManifestPushedLast) {
+  const std::string type(media_type::kOciManifest);
+  const Digest first = repository_.push_manifest("latest", type, sample_manifest("a"), {});
+  const Digest second = repository_.push_manifest("latest", type, sample_manifest("b"), {});
+  EXPECT_EQ(repository_.pull_manifest("latest", {}).digest, second);
+  EXPECT_EQ(repository_.pull_manifest(first.text(), {}).bytes, sample_manifest("a"));
+}
+
+TEST_P(RepositoryConformance, WhatIsMissingIsAnErrorThatNamesIt) {
+  const BlobId missing = id_of("nobody pushed this");
+  EXPECT_FALSE(repository_.has_blob(missing, {}));
+  EXPECT_THAT(message_of<Error>([&] { pull_text(repository_, missing); }),
+              testing::HasSubstr(std::string(missing.digest.hex())));
+  EXPECT_THAT(message_of<Error>([&] { repository_.pull_manifest("no-such-tag", {}); }),
+              testing::HasSubstr("no-such-tag"));
+  EXPECT_THROW(repository_.pull_manifest(missing.digest.text(), {}), Error);
+}
+
+TEST_P(RepositoryConformance, ContentWithAnotherDigestIsRefused) {
+  const Digest digest = Digest::of("what was meant");
+  backend_->plant(digest, "what is there.");
+  EXPECT_THAT(message_of<DataError>([&] {
+                pull_text(repository_, {digest, 14});
+              }),
+              testing::HasSubstr(digest.text()));
+}
+
+TEST_P(RepositoryConformance, ManifestWithAnotherDigestIsRefused) {
+  const Digest digest = Digest::of(sample_manifest("a"));
+  backend_->plant(digest, sample_manifest("b"));
+  EXPECT_THROW(repository_.pull_manifest(digest.text(), {}), DataError);
+}
+
+TEST_P(RepositoryConformance, BlobOfAnotherSizeIsRefused) {
+  const std::string content = noise(10'000);
+  const Digest digest = push_text(repository_, content);
+  EXPECT_THROW(pull_text(repository_, {digest, 9'999}), DataError);
+  EXPECT_THROW(pull_text(repository_, {digest, 10'001}), DataError);
+  EXPECT_FALSE(repository_.has_blob({digest, 9'999}, {}));
+}
+
+TEST_P(RepositoryConformance, ReferenceThatIsNeitherTagNorDigestIsRefused) {
+  for (const char* reference :
+       {"sha256:../../etc/passwd", "sha256:ABC", "sha512:00", "../x", "a/b", "", ".x"}) {
+    EXPECT_THROW(repository_.pull_manifest(reference, {}), Error) << reference;
+  }
+  EXPECT_THROW(repository_.push_manifest("a/b", std::string(media_type::kOciManifest), "{}", {}), UsageError);
+}
+
+TEST_P(RepositoryConformance, DocumentThatIsNoManifestIsRefused) {
+  for (const std::string bytes : {"not json", "[]", "{}", R"({"manifests":[],"layers":[]})"}) {
+    const Digest digest = Digest::of(bytes);
+    backend_->plant(digest, bytes);
+    EXPECT_THROW(repository_.pull_manifest(digest.text(), {}), DataError) << bytes;
+  }
+}
+
+TEST_P(RepositoryConformance, DeeplyNestedManifestIsRefused) {
+  const std::string bytes = R"({"layers":)" + std::string(100'000, '[') + std::string(100'000, ']') + "}";
+  backend_->plant(Digest::of(bytes), bytes);
+  EXPECT_THAT(message_of<DataError>([&] { repository_.pull_manifest(Digest::of(bytes).text(), {}); }),
+              testing::HasSubstr("nested"));
+}
+
+TEST_P(RepositoryConformance, RandomAccessSeesTheSameBytes) {
+  const std::string content = noise(2 * kMegabyte + 123);
+  const Digest digest = push_text(repository_, content);
+  const auto source = repository_.open_blob({digest, content.size()});
+  ASSERT_EQ(source->size(), content.size());
+  const auto expect_part = [&](uint64_t offset, size_t length) {
+    std::string part(length, '\0');
+    source->read_at(offset, std::as_writable_bytes(std::span(part)));
+    EXPECT_EQ(part, content.substr(offset, length)) << offset << "+" << length;
+  };
+  expect_part(content.size() - 10, 10);
+  expect_part(256 * 1024 - 5, 10);
+  expect_part(0, content.size());
+  expect_part(7, 0);
+  std::string beyond(11, '\0');
+  EXPECT_THROW(source->read_at(content.size() - 10, std::as_writable_bytes(std::span(beyond))), DataError);
+}
+
+TEST_P(RepositoryConformance, ConsumerThatThrowsEndsThePull) {
+  const std::string content = noise(kMegabyte);
+  const Digest digest = push_text(repository_, content);
+  int calls = 0;
+  const auto consume = [&](std::span<const std::byte>) {
+    ++calls;
+    throw NetworkError("not of the transfer", 0, true);
+  };
+  EXPECT_THAT(message_of<NetworkError>([&] {
+                repository_.pull_blob({digest, content.size()}, consume, {});
+              }),
+              testing::HasSubstr("not of the transfer"));
+  EXPECT_EQ(calls, 1);
+}
+
+TEST_P(RepositoryConformance, StoppedBeforehandDoesNothing) {
+  const BlobId id = id_of(noise(100));
+  std::stop_source stopped;
+  stopped.request_stop();
+  const std::stop_token stop = stopped.get_token();
+  EXPECT_THROW(push_text(repository_, noise(100), stop), Cancelled);
+  EXPECT_THROW(repository_.push_bytes("content", stop), Cancelled);
+  EXPECT_THROW(repository_.push_manifest("t", std::string(media_type::kOciManifest), sample_manifest(), stop),
+               Cancelled);
+  EXPECT_THROW(pull_text(repository_, id, stop), Cancelled);
+  EXPECT_THROW(repository_.pull_manifest("t", stop), Cancelled);
+  EXPECT_THROW(repository_.has_blob(id, stop), Cancelled);
+  EXPECT_FALSE(repository_.has_blob(id, {}));
+}
+
+TEST_P(RepositoryConformance, StopDuringAPullEndsIt) {
+  const std::string content = noise(4 * kMegabyte);
+  const Digest digest = push_text(repository_, content);
+  std::stop_source source;
+  uint64_t taken = 0;
+  const auto consume = [&](std::span<const std::byte> data) {
+    taken += data.size();
+    source.request_stop();
+  };
+  EXPECT_THROW(repository_.pull_blob({digest, content.size()}, consume, source.get_token()), Cancelled);
+  EXPECT_LE(taken, kMegabyte);
+}
+
+TEST_P(RepositoryConformance, ServesManyThreadsAtOnce) {
+  constexpr unsigned kThreads = 8;
+  const auto work = [&](unsigned seed) {
+    const std::string content = noise(100'000 + seed, seed);
+    const Digest digest = push_text(repository_, content);
+    EXPECT_EQ(pull_text(repository_, {digest, content.size()}), content);
+    EXPECT_TRUE(repository_.has_blob({digest, content.size()}, {}));
+    repository_.push_manifest(fmt::format("t{}", seed), std::string(media_type::kOciManifest),
+                              sample_manifest(std::to_string(seed)), {});
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (unsigned seed = 1; seed <= kThreads; ++seed) threads.emplace_back(work, seed);
+  }
+  for (unsigned seed = 1; seed <= kThreads; ++seed) {
+    EXPECT_EQ(repository_.pull_manifest(fmt::format("t{}", seed), {}).bytes,
+              sample_manifest(std::to_string(seed)));
+  }
+}
+
+TEST_P(RepositoryConformance, OneSourceServesManyThreadsAtOnce) {
+  const std::string content = noise(3 * kMegabyte);
+  const Digest digest = push_text(repository_, content);
+  const auto source = repository_.open_blob({digest, content.size()});
+  std::vector<std::jthread> threads;
+  for (uint64_t first = 0; first < 6; ++first) {
+    threads.emplace_back([&, first] {
+      for (uint64_t offset = first * 1000; offset + 4096 <= content.size(); offset += 300'000) {
+        std::string part(4096, '\0');
+        source->read_at(offset, std::as_writable_bytes(std::span(part)));
+        EXPECT_EQ(part, content.substr(offset, part.size()));
+      }
+    });
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, RepositoryConformance,
+    testing::Values(Implementation{"Layout", [] { return std::make_unique<LayoutBackend>(); }},
+                    Implementation{"Http", [] { return std::make_unique<HttpBackend>(); }}),
+    [](const auto& instance) { return instance.param.name; });
+
+}  // namespace
+}  // namespace obd::registry::test

@@ -1,0 +1,59 @@
+#include "registry/retry.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "tests/unit/registry/fixtures.h"
+
+namespace obd::registry::test {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+TEST(WithRetries, TriesAsOftenAsThePolicySays) {
+  int calls = 0;
+  EXPECT_THROW(with_retries(quick_retries(), {}, [&] { ++calls, throw NetworkError("x", 503, true); }),
+               NetworkError);
+  EXPECT_EQ(calls, quick_retries().tries);
+}
+
+TEST(WithRetries, GivesUpAtOnceWhatRetryingCannotMend) {
+  int calls = 0;
+  EXPECT_THROW(with_retries(quick_retries(), {}, [&] { ++calls, throw NetworkError("x", 404); }),
+               NetworkError);
+  EXPECT_THROW(with_retries(quick_retries(), {}, [&] { ++calls, throw DataError("x"); }), DataError);
+  EXPECT_EQ(calls, 2);
+}
+
+TEST(Retries, ProgressStartsTheCountAnew) {
+  Retries retries(quick_retries(), {});
+  const NetworkError error("x", 0, true);
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_TRUE(retries.wait_after(error));
+    retries.made_progress();
+  }
+}
+
+TEST(Retries, StopEndsTheWait) {
+  RetryPolicy patient;
+  patient.first_delay = patient.max_delay = milliseconds(60'000);
+  std::stop_source source;
+  std::jthread stopper([&] { source.request_stop(); });
+  Retries retries(patient, source.get_token());
+  EXPECT_THROW(static_cast<void>(retries.wait_after(NetworkError("x", 0, true))), Cancelled);
+}
+
+TEST(Retries, RetryAfterIsObeyedUpToItsCap) {
+  RetryPolicy policy = quick_retries();
+  policy.max_retry_after = milliseconds(30);
+  Retries retries(policy, {});
+  const auto begin = steady_clock::now();
+  EXPECT_TRUE(retries.wait_after(StatusError("x", 429, true, milliseconds(3'600'000))));
+  EXPECT_GE(steady_clock::now() - begin, milliseconds(30));
+  EXPECT_LT(steady_clock::now() - begin, milliseconds(30'000));
+}
+
+}  // namespace
+}  // namespace obd::registry::test

@@ -1,0 +1,111 @@
+#include "registry/transport.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include "tests/unit/registry/fixtures.h"
+
+namespace obd::registry::test {
+namespace {
+
+using obd::test::FakeRegistry;
+using obd::test::Fault;
+
+class TransportTest : public testing::Test {
+ protected:
+  HttpRequest get(const std::string& path) {
+    return {.method = "GET", .url = Url::parse("http://" + server_.authority() + path)};
+  }
+
+  FakeRegistry server_;
+  Transport transport_{{}};
+};
+
+TEST_F(TransportTest, AnswersHaveStatusHeadersAndBody) {
+  server_.inject("", "", {.status = 418, .headers = {{"X-Kind", " teapot "}}, .body = "short and stout"});
+  const HttpResponse response = transport_.exchange(get("/"), {});
+  EXPECT_EQ(response.status, 418);
+  EXPECT_EQ(response.header("x-kind"), "teapot");
+  EXPECT_EQ(response.header("x-other"), std::nullopt);
+  EXPECT_EQ(response.body, "short and stout");
+  EXPECT_FALSE(response.ok());
+}
+
+TEST_F(TransportTest, WhatASinkThrowsReachesTheCaller) {
+  server_.inject("", "", {.status = 200, .body = "body"});
+  HttpRequest request = get("/");
+  request.sink = [](auto&, auto) -> bool { throw DataError("from the sink"); };
+  EXPECT_THAT(message_of<DataError>([&] { transport_.exchange(request, {}); }),
+              testing::StrEq("from the sink"));
+}
+
+TEST_F(TransportTest, WhatABodyThrowsReachesTheCaller) {
+  HttpRequest request = get("/v2/a/blobs/uploads/");
+  request.method = "POST";
+  request.body = RequestBody{10, [](uint64_t, std::span<std::byte>) { throw IoError("from the body"); }};
+  EXPECT_THAT(message_of<IoError>([&] { transport_.exchange(request, {}); }),
+              testing::StrEq("from the body"));
+}
+
+TEST_F(TransportTest, SinkMayHaveEnough) {
+  server_.inject("", "", {.status = 200, .body = std::string(8 << 20, 'x')});
+  uint64_t taken = 0;
+  HttpRequest request = get("/");
+  request.sink = [&](auto&, auto data) {
+    taken += data.size();
+    return false;
+  };
+  EXPECT_EQ(transport_.exchange(request, {}).status, 200);
+  EXPECT_LE(taken, 1u << 20);
+}
+
+TEST_F(TransportTest, SinkSeesNoBodyOfAFailure) {
+  server_.inject("", "", {.status = 500, .body = "sorry"});
+  HttpRequest request = get("/");
+  request.sink = [](auto&, auto) -> bool { throw DataError("not for the sink"); };
+  EXPECT_EQ(transport_.exchange(request, {}).body, "sorry");
+}
+
+TEST_F(TransportTest, HeadersHaveACap) {
+  std::vector<std::pair<std::string, std::string>> headers;
+  for (int i = 0; i < 100; ++i) headers.emplace_back(fmt::format("X-{}", i), std::string(4000, 'x'));
+  server_.inject("", "", {.status = 200, .headers = headers});
+  EXPECT_THROW(transport_.exchange(get("/"), {}), DataError);
+}
+
+TEST_F(TransportTest, ShortAnswerIsRetryable) {
+  const std::string content = noise(100'000);
+  server_.put_blob(Digest::of(content).text(), content);
+  server_.inject("", "", {.kind = Fault::Kind::kShortBody, .bytes = 10});
+  try {
+    HttpRequest request = get("/v2/a/blobs/" + Digest::of(content).text());
+    request.max_body_bytes = 1 << 20;
+    transport_.exchange(request, {});
+    FAIL();
+  } catch (const TransportError& error) {
+    EXPECT_EQ(error.kind(), TransportError::Kind::kBroken);
+    EXPECT_TRUE(error.retryable());
+  }
+}
+
+TEST_F(TransportTest, DeadlineEndsARequestThatMayHang) {
+  const std::string content = noise(1000);
+  server_.put_blob(Digest::of(content).text(), content);
+  server_.inject("", "", {.kind = Fault::Kind::kStall, .bytes = 10});
+  HttpRequest request = get("/v2/a/blobs/" + Digest::of(content).text());
+  request.deadline = std::chrono::milliseconds(100);
+  EXPECT_THROW(transport_.exchange(request, {}), TransportError);
+}
+
+TEST_F(TransportTest, RedirectAfterPostGoesOnAsGetOnlyWith303) {
+  server_.put_blob(Digest::of("x").text(), "x");
+  HttpRequest request = get("/somewhere");
+  request.method = "POST";
+  request.body = RequestBody{0, [](uint64_t, std::span<std::byte>) {}};
+  server_.inject("POST", "",
+                 {.status = 302, .headers = {{"Location", "/v2/a/blobs/" + Digest::of("x").text()}}});
+  EXPECT_EQ(exchange_following(transport_, request, {}).status, 302);
+}
+
+}  // namespace
+}  // namespace obd::registry::test

@@ -1,0 +1,66 @@
+#include "tools/obdctl_images.h"
+
+#include <fmt/format.h>
+
+#include "common/error.h"
+
+namespace obd::tools {
+namespace {
+
+constexpr int kMaxIndexDepth = 8;
+constexpr size_t kMaxDocuments = 1000;
+
+class Loader {
+ public:
+  Loader(registry::Repository& repository, std::stop_token stop)
+      : repository_(repository), stop_(std::move(stop)) {}
+
+  void load(const std::string& reference, const std::optional<convertor::Platform>& platform, int depth) {
+    if (depth > kMaxIndexDepth || tree.images.size() + tree.indexes.size() >= kMaxDocuments) {
+      throw DataError(fmt::format("{}: indexes are nested more than {} deep or hold more than {} images",
+                                  reference, kMaxIndexDepth, kMaxDocuments));
+    }
+    registry::Manifest document = repository_.pull_manifest(reference, stop_);
+    if (convertor::manifest_kind(document.media_type) == convertor::ManifestKind::kImage) {
+      return load_image(std::move(document), platform);
+    }
+    const convertor::ImageIndex index = convertor::parse_index(document);
+    tree.indexes.push_back(std::move(document));
+    for (const convertor::Descriptor& entry : index.manifests) {
+      if (convertor::is_attestation(entry)) {
+        ++tree.attestations;
+      } else {
+        load(entry.digest.text(), entry.platform, depth + 1);
+      }
+    }
+  }
+
+  LoadedTree tree;
+
+ private:
+  void load_image(registry::Manifest document, const std::optional<convertor::Platform>& platform) {
+    convertor::ImageManifest manifest = convertor::parse_manifest(document);
+    const std::string config = registry::pull_small_blob(repository_, manifest.config.blob(), stop_);
+    convertor::ImageConfig parsed = convertor::parse_config(config, manifest.config.digest);
+    const convertor::Platform shown = platform.value_or(parsed.platform);
+    tree.images.push_back({std::move(document), std::move(manifest), std::move(parsed), shown});
+  }
+
+  registry::Repository& repository_;
+  std::stop_token stop_;
+};
+
+}  // namespace
+
+std::string LoadedImage::label() const {
+  return platform.os.empty() && platform.architecture.empty() ? std::string(document.digest.brief())
+                                                              : platform.text();
+}
+
+LoadedTree load_images(registry::Repository& repository, const std::string& reference, std::stop_token stop) {
+  Loader loader(repository, std::move(stop));
+  loader.load(reference, std::nullopt, 0);
+  return std::move(loader.tree);
+}
+
+}  // namespace obd::tools

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "convertor/image.h"
+#include "registry/registry.h"
+
+namespace obd::tools {
+
+/// One image manifest with what it names, as far as that is small.
+struct LoadedImage {
+  registry::Manifest document;
+  convertor::ImageManifest manifest;
+  convertor::ImageConfig config;
+  /// As the index says, else as the config does.
+  convertor::Platform platform;
+
+  /// "linux/arm64", or the digest where no platform is known.
+  std::string label() const;
+};
+
+/// All that a reference leads to.
+struct LoadedTree {
+  std::vector<registry::Manifest> indexes;  // the outermost first; empty for a single image
+  std::vector<LoadedImage> images;          // in the order of the indexes
+  size_t attestations = 0;                  // entries about images; not loaded
+};
+
+/// Pulls manifests, indexes and configs, and verifies their digests. Throws DataError for indexes that are
+/// nested too deeply or hold too many images.
+LoadedTree load_images(registry::Repository& repository, const std::string& reference, std::stop_token stop);
+
+}  // namespace obd::tools

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "common/byte_source.h"
+#include "registry/registry.h"
+#include "tools/cli.h"
+
+namespace obd::tools {
+
+/// What a command looks at: an image in a repository, or layer blobs in files.
+struct Operands {
+  std::unique_ptr<registry::Repository> repository;  // null where files were given
+  std::string reference;                             // tag or digest in it
+  std::vector<std::filesystem::path> files;
+};
+
+/// -r, -i, -g, --plain and -u; `files` as positional arguments, which `files_help` explains.
+void add_operand_options(cxxopts::Options& options, const char* files_help);
+
+/// Throws UsageError unless either an image or files were given.
+Operands parse_operands(const cxxopts::ParseResult& parsed);
+
+/// Opens `where` with the credentials that were given.
+std::unique_ptr<registry::Repository> open_repository_operand(const std::string& where,
+                                                              const cxxopts::ParseResult& parsed);
+
+/// A blob for reading all of it in any order. One of a layout is read where it lies, unverified; one of a
+/// remote registry is pulled and verified first, into memory or a file without a name.
+std::shared_ptr<const ByteSource> fetch_blob(registry::Repository& repository, const registry::BlobId& blob,
+                                             std::stop_token stop);
+
+/// Whether the blobs of `repository` are files of this machine.
+bool is_layout(const registry::Repository& repository);
+
+}  // namespace obd::tools
