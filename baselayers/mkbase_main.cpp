@@ -19,10 +19,14 @@ ExitCode make_base(const std::vector<std::string>& args, tools::Run& run) {
   cxxopts::Options options("obd-mkbase", "Makes the base layer for convertor --mkfs=false: an empty ext4 disk.");
   options.add_options()("o,output", "the layer to write", cxxopts::value<std::string>(), "FILE")(
       "vsize", "size of the disk in GiB, 1 to 16384", cxxopts::value<uint64_t>()->default_value("64"), "GIB")(
-      "h,help", "show this help");
+      "h,help", "show this help")("version", "show the version");
   const auto parsed = tools::parse_options(options, args);
   if (parsed.count("help") > 0) {
     run.io.out << options.help() << kExamples;
+    return ExitCode::kSuccess;
+  }
+  if (parsed.count("version") > 0) {
+    run.io.out << "obd-mkbase " OBD_VERSION "\n";
     return ExitCode::kSuccess;
   }
   if (parsed.count("output") == 0) throw UsageError("-o FILE is missing");

@@ -1,11 +1,13 @@
 #include "blockfs/layer_decompressor.h"
 
 #include <fmt/format.h>
+#include <isa-l/crc.h>
 #include <isa-l/igzip_lib.h>
 #include <zstd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "common/endian.h"
 #include "common/error.h"
@@ -53,44 +55,88 @@ std::string_view inflate_error(int code) {
     case ISAL_INVALID_BLOCK: return "invalid deflate block";
     case ISAL_INVALID_SYMBOL: return "invalid deflate symbol";
     case ISAL_INVALID_LOOKBACK: return "a deflate match reaches before the start";
-    case ISAL_INVALID_WRAPPER: return "invalid gzip header";
-    case ISAL_UNSUPPORTED_METHOD: return "unsupported gzip compression method";
     case ISAL_INCORRECT_CHECKSUM: return "the gzip member's CRC or length does not match";
     default: return "damaged gzip data";
   }
 }
 
+/// The header is parsed here: the library refuses a header checksum that is right.
 class Gzip final : public LayerDecompressor::Format {
  public:
-  Gzip(std::string what, ChunkSink& out) : Format(std::move(what), out) {
-    isal_inflate_init(state_.get());
-    begin_member();
-  }
+  Gzip(std::string what, ChunkSink& out) : Format(std::move(what), out) { isal_inflate_init(state_.get()); }
 
   void feed(std::span<const std::byte> data) override {
     while (!data.empty()) {
-      if (between_members_ && !start_of_member(data)) return;
+      if (position_ == Position::kBetweenMembers && !start_of_member(data)) return;
       const size_t given = data.size();
-      inflate(data);
+      if (position_ == Position::kHeader) {
+        read_header(data);
+      } else {
+        inflate(data);
+      }
       consumed_ += given - data.size();
     }
   }
 
   void finish() override {
-    if (!between_members_) fail("the gzip stream is cut off");
+    if (position_ != Position::kBetweenMembers) fail("the gzip stream is cut off");
   }
 
  private:
-  void begin_member() {
+  enum class Position { kHeader, kBody, kBetweenMembers };
+  static constexpr size_t kMaxHeaderBytes = 1 << 20;
+
+  /// Takes what belongs to the header; the rest stays in `data`.
+  void read_header(std::span<const std::byte>& data) {
+    const size_t before = header_.size();
+    header_.insert(header_.end(), data.begin(), data.end());
+    const auto length = header_length();
+    if (!length) {
+      if (header_.size() > kMaxHeaderBytes) fail("a gzip header of more than 1 MiB");
+      data = {};
+      return;
+    }
+    data = data.subspan(*length - before);
+    header_.clear();
     isal_inflate_reset(state_.get());
-    state_->crc_flag = ISAL_GZIP;
-    between_members_ = false;
+    state_->crc_flag = ISAL_GZIP_NO_HDR_VER;
+    position_ = Position::kBody;
+  }
+
+  /// RFC 1952 §2.3; none if there is more to come.
+  std::optional<size_t> header_length() const {
+    constexpr size_t kFixedBytes = 10;
+    enum Flag : uint8_t { kHeaderCrc = 2, kExtra = 4, kName = 8, kComment = 16, kReserved = 0xE0 };
+    if (header_.size() < kFixedBytes) return std::nullopt;
+    if (header_[0] != std::byte{0x1F} || header_[1] != std::byte{0x8B}) fail("no gzip magic");
+    if (header_[2] != std::byte{8}) fail("unsupported gzip compression method");
+    const auto flags = std::to_integer<uint8_t>(header_[3]);
+    if (flags & kReserved) fail("unknown gzip flags");
+    size_t at = kFixedBytes;
+    if (flags & kExtra) {
+      if (header_.size() < at + 2) return std::nullopt;
+      at += 2 + size_t{load_le<uint16_t>(&header_[at])};
+    }
+    for (const Flag text : {kName, kComment}) {
+      if (!(flags & text)) continue;
+      if (at >= header_.size()) return std::nullopt;
+      const auto end = std::find(header_.begin() + static_cast<ptrdiff_t>(at), header_.end(), std::byte{0});
+      if (end == header_.end()) return std::nullopt;
+      at = static_cast<size_t>(end - header_.begin()) + 1;
+    }
+    if (flags & kHeaderCrc) {
+      if (header_.size() < at + 2) return std::nullopt;
+      const uint32_t crc = ::crc32_gzip_refl(0, reinterpret_cast<const uint8_t*>(header_.data()), at);
+      if (load_le<uint16_t>(&header_[at]) != (crc & 0xFFFF)) fail("the gzip header's CRC does not match");
+      at += 2;
+    }
+    return at <= header_.size() ? std::optional(at) : std::nullopt;
   }
 
   /// Zero padding may follow the last member, nothing else.
   bool start_of_member(std::span<const std::byte>& data) {
     if (!padding_ && data.front() != std::byte{0}) {
-      begin_member();
+      position_ = Position::kHeader;
       return true;
     }
     padding_ = true;
@@ -116,7 +162,7 @@ class Gzip final : public LayerDecompressor::Format {
         fail(inflate_error(result));
       }
       if (state_->block_state == ISAL_BLOCK_FINISH) {
-        between_members_ = true;
+        position_ = Position::kBetweenMembers;
         break;
       }
       if (state_->avail_in == 0 && state_->avail_out != 0) break;
@@ -125,7 +171,8 @@ class Gzip final : public LayerDecompressor::Format {
   }
 
   std::unique_ptr<inflate_state> state_ = std::make_unique<inflate_state>();
-  bool between_members_ = false;
+  Position position_ = Position::kHeader;
+  std::vector<std::byte> header_;
   bool padding_ = false;
 };
 

@@ -188,10 +188,10 @@ const TarEntry* LayerTar::Impl::next() {
 
 void LayerTar::Impl::set_type(const TarHeader& header) {
   switch (header.type()) {
-    case '\0': case '0': case '7': case 'S':
-      // Archives older than POSIX mark a directory by its name alone.
+    case '\0':  // archives older than POSIX mark a directory by its name alone
       entry_.type = entry_.path.ends_with('/') ? TarEntry::Type::kDirectory : TarEntry::Type::kFile;
       break;
+    case '0': case '7': case 'S': entry_.type = TarEntry::Type::kFile; break;
     case '1': entry_.type = TarEntry::Type::kHardlink; break;
     case '2': entry_.type = TarEntry::Type::kSymlink; break;
     case '3': entry_.type = TarEntry::Type::kCharDevice; break;
@@ -238,9 +238,9 @@ void LayerTar::Impl::fill_entry(const TarHeader& header, Extended& extended) {
 void LayerTar::Impl::set_body(const TarHeader& header, const Extended& extended) {
   segment_ = 0;
   segment_done_ = 0;
-  if (!has_body(header.type())) return;
   const PaxRecords& pax = extended.pax;
   uint64_t body = pax.size ? *pax.size : global_.size ? *global_.size : header.size(where());
+  if (!has_body(header.type())) return;  // whatever size it claims
   const uint64_t stored = body;
   if (header.type() == 'S') {
     entry_.size = header.old_sparse_real_size(where());
@@ -253,6 +253,10 @@ void LayerTar::Impl::set_body(const TarHeader& header, const Extended& extended)
     read_sparse_map_1_0(body);
     check_sparse(body);
   } else if (pax.sparse_size && (!pax.sparse_map.empty() || body == 0)) {
+    if (pax.sparse_pieces && *pax.sparse_pieces != pax.sparse_map.size()) {
+      fail(fmt::format("its sparse map has {} pieces, but GNU.sparse.numblocks says {}", pax.sparse_map.size(),
+                       *pax.sparse_pieces));
+    }
     entry_.size = *pax.sparse_size;
     for (const auto& [offset, bytes] : pax.sparse_map) add_segment(offset, bytes);
     check_sparse(body);

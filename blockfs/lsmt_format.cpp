@@ -50,6 +50,13 @@ std::string decode_uuid(std::span<const std::byte> bytes, size_t at, std::string
   return uuid;
 }
 
+/// The reference writes upper case.
+void encode_uuid(std::byte* out, std::string_view uuid) {
+  for (size_t i = 0; i < uuid.size(); ++i) {
+    out[i] = static_cast<std::byte>(std::toupper(static_cast<unsigned char>(uuid[i])));
+  }
+}
+
 }  // namespace
 
 std::array<std::byte, LsmtHeader::kBytes> LsmtHeader::encode() const {
@@ -62,8 +69,8 @@ std::array<std::byte, LsmtHeader::kBytes> LsmtHeader::encode() const {
   store_le<uint64_t>(&out[kIndexOffset], index_offset);
   store_le<uint64_t>(&out[kIndexSize], index_entries);
   store_le<uint64_t>(&out[kVirtualSize], virtual_bytes);
-  std::memcpy(&out[kUuid], uuid.data(), uuid.size());
-  std::memcpy(&out[kParentUuid], parent_uuid.data(), parent_uuid.size());
+  encode_uuid(&out[kUuid], uuid);
+  encode_uuid(&out[kParentUuid], parent_uuid);
   out[kVersion] = std::byte{1};
   out[kSubVersion] = std::byte{1};
   std::memcpy(&out[kUserTag], user_tag.data(), user_tag.size());

@@ -29,7 +29,7 @@ struct LsmtHeader {
   uint64_t index_offset = 0;   // bytes
   uint64_t index_entries = 0;  // padding included
   uint64_t virtual_bytes = 0;
-  std::string uuid;         // 8-4-4-4-12; empty: none
+  std::string uuid;         // 8-4-4-4-12, lower case; empty: none
   std::string parent_uuid;  // likewise
   std::string user_tag;
 

@@ -117,6 +117,7 @@ void set_sparse(PaxRecords& records, std::string_view key, std::string_view valu
   else if (key == "GNU.sparse.minor") records.sparse_minor = parse();
   else if (key == "GNU.sparse.name") records.sparse_name = std::string(value);
   else if (key == "GNU.sparse.realsize" || key == "GNU.sparse.size") records.sparse_size = parse();
+  else if (key == "GNU.sparse.numblocks") records.sparse_pieces = parse();
   else if (key == "GNU.sparse.map") set_sparse_map(records, value, what);
   else if (key == "GNU.sparse.offset") records.sparse_map.emplace_back(parse(), 0);
   else if (key == "GNU.sparse.numbytes") {
@@ -154,6 +155,8 @@ void set(PaxRecords& records, std::string_view key, std::string_view value, std:
   else if (key == "mtime") {
     if (value.empty()) records.mtime.reset();
     else records.mtime = parse_time(value, what);
+  } else if (key == kSchily || key == kLibarchive) {
+    fail(what, "an extended attribute without a name");
   } else if (key.starts_with(kSchily)) {
     records.xattrs[std::string(key.substr(kSchily.size()))] = std::string(value);
   } else if (key.starts_with(kLibarchive)) {

@@ -28,6 +28,7 @@ struct PaxRecords {
   std::optional<uint64_t> sparse_minor;
   std::optional<std::string> sparse_name;
   std::optional<uint64_t> sparse_size;
+  std::optional<uint64_t> sparse_pieces;
   std::vector<std::pair<uint64_t, uint64_t>> sparse_map;  // offset, bytes: formats 0.0 and 0.1
 
   /// Adds the records of one header; a later record replaces an earlier one, and an empty value removes it.

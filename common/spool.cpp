@@ -108,6 +108,7 @@ void Spool::move_to_file() {
 }
 
 void Spool::append(std::span<const std::byte> data) {
+  synced_ = false;
   if (!file_ && size_ + data.size() > options_.memory_limit) move_to_file();
   if (file_) {
     write_fully(file_.get(), size_, data, name());
@@ -131,6 +132,7 @@ void Spool::append(std::span<const std::byte> data) {
 
 void Spool::overwrite(uint64_t offset, std::span<const std::byte> data) {
   OBD_CHECK(offset <= size_ && data.size() <= size_ - offset);
+  synced_ = false;
   if (file_) return write_fully(file_.get(), offset, data, name());
   while (!data.empty()) {
     auto& chunk = chunks_[offset / kChunkBytes];
@@ -171,25 +173,37 @@ Digest Spool::digest(std::stop_token stop) const {
   return hash.finish();
 }
 
-void Spool::publish_as(const fs::path& path) {
+void Spool::sync() {
   if (!file_) move_to_file();
-  if (::fsync(file_.get()) != 0) throw IoError::from_errno(fmt::format("syncing {}", path.string()), errno);
+  if (synced_) return;
+  if (::fsync(file_.get()) != 0) throw IoError::from_errno(fmt::format("syncing {}", name()), errno);
+  synced_ = true;
+}
+
+void Spool::link_as(const fs::path& path) {
+  if (!linked_name_.empty()) {
+    rename_into_place(linked_name_, path);
+    linked_name_.clear();
+    return;
+  }
+  const std::string self = fmt::format("/proc/self/fd/{}", file_.get());
+  const auto link = [&](const fs::path& to) {
+    return ::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, to.c_str(), AT_SYMLINK_FOLLOW) == 0;
+  };
+  if (link(path)) return;
+  fs::path temporary = temporary_name(path.parent_path());
+  while (errno == EEXIST) {  // a name cannot be replaced by a link, only by another name
+    if (link(temporary)) return rename_into_place(temporary, path);
+    temporary = temporary_name(path.parent_path());
+  }
+  throw IoError::from_errno(fmt::format("naming {}", path.string()), errno);
+}
+
+void Spool::publish_as(const fs::path& path) {
+  sync();
   std::error_code error;
   if (fs::exists(path, error) && fs::file_size(path, error) == size_ && !error) return;
-  if (linked_name_.empty()) {
-    fs::path temporary = temporary_name(path.parent_path());
-    const std::string self = fmt::format("/proc/self/fd/{}", file_.get());
-    while (::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, temporary.c_str(), AT_SYMLINK_FOLLOW) != 0) {
-      if (errno == EEXIST) {
-        temporary = temporary_name(path.parent_path());
-        continue;
-      }
-      throw IoError::from_errno(fmt::format("naming {}", temporary.string()), errno);
-    }
-    linked_name_ = temporary;
-  }
-  rename_into_place(linked_name_, path);
-  linked_name_.clear();
+  link_as(path);
   sync_directory(path.parent_path());
 }
 

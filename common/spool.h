@@ -38,6 +38,8 @@ class Spool final : public ByteSource, public ByteSink {
 
   /// Reads all of it once.
   Digest digest(std::stop_token stop) const;
+  /// Brings all of it to the disk, so that publish_as() is quick.
+  void sync();
   /// Gives the content the name `path`, durably and atomically; an existing file is replaced only if its size
   /// differs (names are content addresses).
   void publish_as(const std::filesystem::path& path);
@@ -47,10 +49,12 @@ class Spool final : public ByteSource, public ByteSink {
 
  private:
   void move_to_file();
+  void link_as(const std::filesystem::path& path);
 
   Options options_;
   uint64_t size_ = 0;
   uint64_t written_behind_ = 0;
+  bool synced_ = false;
   std::vector<std::vector<std::byte>> chunks_;  // while in memory
   UniqueFd file_;
   std::filesystem::path linked_name_;  // only where the filesystem has no O_TMPFILE

@@ -4,7 +4,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cctype>
 #include <deque>
 #include <optional>
 
@@ -43,8 +42,7 @@ void copy_bytes(const ByteSource& from, ByteSink& to) {
 
 /// The form of the reference: the first 32 hex digits of the chain ID.
 std::string uuid_of(const Digest& chain_id) {
-  std::string hex(chain_id.hex().substr(0, 32));
-  std::transform(hex.begin(), hex.end(), hex.begin(), [](unsigned char c) { return std::toupper(c); });
+  const std::string_view hex = chain_id.hex();
   return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4), hex.substr(16, 4),
                      hex.substr(20, 12));
 }
@@ -93,7 +91,7 @@ class ImageBuild {
   void reopen_disk();
   void publish_layers(std::stop_token stop);
   void publish(Pending& pending, std::stop_token stop);
-  Digest publish_spool(Spool& spool, size_t number, std::stop_token stop);
+  Digest publish_spool(const std::shared_ptr<Spool>& spool, size_t number, std::stop_token stop);
   void make_manifest();
   std::string layer_name(size_t index) const;
   fs::path directory() const;
@@ -206,7 +204,7 @@ void ImageBuild::publish_base() {
   if (!blob.in_tar) spool->append(blockfs::encode_tar_wrapper_header(file->size()));
   copy_bytes(*file, *spool);
   if (!blob.in_tar) spool->append(blockfs::encode_tar_wrapper_end(file->size()));
-  const Digest digest = publish_spool(*spool, 0, outer_stop_);
+  const Digest digest = publish_spool(spool, 0, outer_stop_);
   base_ = layer_descriptor(digest, spool->size(), options_.oci);
 }
 
@@ -278,11 +276,11 @@ void ImageBuild::apply_all() {
   unpublished_.close();
 }
 
-Digest ImageBuild::publish_spool(Spool& spool, size_t number, std::stop_token stop) {
-  const Digest digest = options_.upload ? workshop_.target.push_spool(spool, stop) : spool.digest(stop);
+Digest ImageBuild::publish_spool(const std::shared_ptr<Spool>& spool, size_t number, std::stop_token stop) {
+  const Digest digest = options_.upload ? workshop_.target.push_spool(spool, stop) : spool->digest(stop);
   if (options_.reserve) {
     Spool copy({.directory = directory()});
-    copy_bytes(spool, copy);
+    copy_bytes(*spool, copy);
     copy.publish_as(directory() / fmt::format("{:04}_{}.overlaybd.commit.tar", number, digest.brief()));
   }
   return digest;
@@ -295,7 +293,7 @@ void ImageBuild::publish(Pending& pending, std::stop_token stop) {
   pending.output->seal(fmt::format("{} below={}", options_.layer_key(), below));
   const std::shared_ptr<Spool> spool = pending.output->spool();
   pending.progress->stored_bytes = spool->size();
-  const Digest digest = publish_spool(*spool, pending.number, stop);
+  const Digest digest = publish_spool(spool, pending.number, stop);
   pending.layer.converted = layer_descriptor(digest, spool->size(), options_.oci);
   if (options_.upload) {
     pending.output->release_spool(workshop_.target.open_blob(pending.layer.converted.blob()));

@@ -102,8 +102,8 @@ std::unique_ptr<Spool> HttpRepository::new_spool() {
       Spool::Options{.directory = work_directory_, .memory_limit = spool_memory_bytes_});
 }
 
-Digest HttpRepository::push_spool(Spool& spool, std::stop_token stop) {
-  return uploader_.push(spool, stop);
+Digest HttpRepository::push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) {
+  return uploader_.push(*spool, stop);
 }
 
 Digest HttpRepository::push_bytes(std::string_view content, std::stop_token stop) {

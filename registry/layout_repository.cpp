@@ -1,14 +1,11 @@
 #include "registry/layout_repository.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <vector>
 
 #include "common/error.h"
-#include "common/unique_fd.h"
 #include "registry/manifest_form.h"
 #include "registry/reference.h"
 
@@ -73,19 +70,26 @@ Manifest LayoutRepository::pull_manifest(const std::string& reference, std::stop
   return {std::move(type), std::move(bytes), entry.digest};
 }
 
+std::shared_ptr<const ByteSource> LayoutRepository::find_blob(const BlobId& blob) const {
+  std::shared_ptr<const ByteSource> source;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto at = staged_.find(blob.digest); at != staged_.end()) source = at->second;
+  }
+  if (!source) source = std::make_shared<FileSource>(blob_path(blob.digest));
+  check_size(blob, source->size(), name());
+  return source;
+}
+
 void LayoutRepository::pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) {
   throw_if_stopped(stop);
-  const std::string path = blob_path(blob.digest).string();
-  check_size(blob, FileSource(path).size(), name());
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) throw IoError::from_errno(fmt::format("opening {}", path), errno);
-  ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
+  const auto source = find_blob(blob);
   Sha256 hash;
   std::vector<std::byte> buffer(std::min<uint64_t>(kPieceBytes, blob.size));
   for (uint64_t offset = 0; offset < blob.size;) {
     throw_if_stopped(stop);
     const std::span<std::byte> piece(buffer.data(), std::min<uint64_t>(buffer.size(), blob.size - offset));
-    read_fully(fd.get(), offset, piece, path);
+    source->read_at(offset, piece);
     hash.update(piece);
     consume(piece);
     offset += piece.size();
@@ -94,13 +98,17 @@ void LayoutRepository::pull_blob(const BlobId& blob, const BlobConsumer& consume
 }
 
 std::unique_ptr<ByteSource> LayoutRepository::open_blob(const BlobId& blob) {
-  auto source = std::make_unique<FileSource>(blob_path(blob.digest));
-  check_size(blob, source->size(), name());
-  return source;
+  auto source = find_blob(blob);
+  const uint64_t size = source->size();
+  return std::make_unique<SubSource>(std::move(source), 0, size);
 }
 
 bool LayoutRepository::has_blob(const BlobId& blob, std::stop_token stop) {
   throw_if_stopped(stop);
+  {
+    const std::lock_guard lock(mutex_);
+    if (staged_.contains(blob.digest)) return true;
+  }
   std::error_code error;
   const uint64_t size = fs::file_size(blob_path(blob.digest), error);
   return !error && size == blob.size;
@@ -112,19 +120,27 @@ std::unique_ptr<Spool> LayoutRepository::new_spool() {
       Spool::Options{.directory = directory_ / "blobs" / "sha256", .memory_limit = 0, .write_behind = true});
 }
 
-Digest LayoutRepository::push_spool(Spool& spool, std::stop_token stop) {
+Digest LayoutRepository::push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) {
   throw_if_stopped(stop);
-  Digest digest = spool.digest(stop);
-  spool.publish_as(blob_path(digest));
+  Digest digest = spool->digest(stop);
+  spool->sync();
+  const std::lock_guard lock(mutex_);
+  staged_.emplace(digest, std::move(spool));
   return digest;
 }
 
 Digest LayoutRepository::push_bytes(std::string_view content, std::stop_token stop) {
   Digest digest = Digest::of(content);
   if (has_blob({digest, content.size()}, stop)) return digest;
-  prepare_for_writing();
-  write_file_atomically(blob_path(digest), content);
-  return digest;
+  std::shared_ptr<Spool> spool = new_spool();
+  spool->append(std::as_bytes(std::span(content)));
+  return push_spool(std::move(spool), stop);
+}
+
+void LayoutRepository::publish_staged() {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [digest, spool] : staged_) spool->publish_as(blob_path(digest));
+  staged_.clear();
 }
 
 Digest LayoutRepository::push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
@@ -132,6 +148,7 @@ Digest LayoutRepository::push_manifest(const std::optional<std::string>& tag, co
   if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
   prepare_for_writing();
   Digest digest = push_bytes(bytes, stop);
+  publish_staged();
   if (tag) index_.set_tag(*tag, {digest, bytes.size(), media_type});
   return digest;
 }

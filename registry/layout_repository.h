@@ -1,6 +1,8 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <mutex>
 
 #include "registry/layout_index.h"
@@ -9,6 +11,7 @@
 namespace obd::registry {
 
 /// A directory in OCI image layout. Made, and cleared of what killed processes left in it, at the first push.
+/// Blobs are staged as files without names until a manifest is pushed: a run that fails leaves nothing.
 class LayoutRepository final : public Repository {
  public:
   explicit LayoutRepository(std::filesystem::path directory);
@@ -19,19 +22,25 @@ class LayoutRepository final : public Repository {
   std::unique_ptr<ByteSource> open_blob(const BlobId& blob) override;
   bool has_blob(const BlobId& blob, std::stop_token stop) override;
   std::unique_ptr<Spool> new_spool() override;
-  Digest push_spool(Spool& spool, std::stop_token stop) override;
+  Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) override;
   Digest push_bytes(std::string_view content, std::stop_token stop) override;
   Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                        std::string_view bytes, std::stop_token stop) override;
 
  private:
   std::filesystem::path blob_path(const Digest& digest) const;
+  /// A staged blob, or one of the directory; its size is checked.
+  std::shared_ptr<const ByteSource> find_blob(const BlobId& blob) const;
+  void publish_staged();
   void prepare_for_writing();
   LayoutEntry entry_for(const std::string& reference) const;
 
   const std::filesystem::path directory_;
   const LayoutIndex index_;
   std::once_flag prepared_;
+
+  mutable std::mutex mutex_;  // guards staged_
+  std::map<Digest, std::shared_ptr<Spool>> staged_;
 };
 
 }  // namespace obd::registry

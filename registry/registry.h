@@ -66,11 +66,13 @@ class Repository {
   /// A place to assemble a blob, laid out so that push_spool() is cheap: inside a layout, it is renamed.
   virtual std::unique_ptr<Spool> new_spool() = 0;
 
-  /// Publishes a spool of this repository's new_spool(). Reads it back once: digest and transfer are one pass
-  /// where the protocol allows it. An upload session is cancelled if this fails or is stopped.
-  virtual Digest push_spool(Spool& spool, std::stop_token stop) = 0;
+  /// Publishes a spool of this repository's new_spool(), to which nothing is appended any more. Reads it back
+  /// once: digest and transfer are one pass where the protocol allows it. An upload session is cancelled if this
+  /// fails or is stopped. In a layout, which nobody cleans up, the blob gets its name with the next manifest that
+  /// is pushed; this repository can read it at once.
+  virtual Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) = 0;
 
-  /// Publishes small content (a config); nothing is sent if the repository has it.
+  /// As push_spool(), for small content (a config); nothing is sent if the repository has it.
   virtual Digest push_bytes(std::string_view content, std::stop_token stop) = 0;
 
   /// `tag`: none pushes by digest alone. The caller has pushed all that the manifest names.

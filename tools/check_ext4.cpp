@@ -169,6 +169,16 @@ class Ext4Reader::Impl {
       return 0;
     };
     check(ext2fs_xattrs_iterate(handle.get(), collect, &out), number, "reading its xattrs");
+    if (!out.extra) return;
+    for (auto& [name, value] : out.extra->xattrs) {
+      if (!name.starts_with("system.posix_acl_")) continue;
+      // Stored in a form of ext4's own; libext2fs gives the one that system calls and tar use.
+      void* converted = nullptr;
+      size_t size = 0;
+      check(ext2fs_xattr_get(handle.get(), name.c_str(), &converted, &size), number, "reading its ACL");
+      value = canonical_xattr(name, std::string(static_cast<const char*>(converted), size));
+      ext2fs_free_mem(&converted);
+    }
   }
 
   Status status(uint32_t number) {

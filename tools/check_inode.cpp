@@ -51,6 +51,20 @@ Inode::Extra& Inode::make_extra() {
   return *extra;
 }
 
+std::string canonical_xattr(const std::string& name, std::string value) {
+  // posix_acl_xattr: u32 version 2, then entries of u16 tag, u16 permissions, u32 ID.
+  constexpr size_t kHeader = 4;
+  constexpr size_t kEntry = 8;
+  constexpr unsigned kUser = 2;
+  constexpr unsigned kGroup = 8;
+  if (!name.starts_with("system.posix_acl_") || value.size() < kHeader) return value;
+  for (size_t at = kHeader; at + kEntry <= value.size(); at += kEntry) {
+    const auto tag = static_cast<unsigned char>(value[at]);
+    if (tag != kUser && tag != kGroup) std::fill_n(value.begin() + static_cast<ptrdiff_t>(at) + 4, 4, '\xFF');
+  }
+  return value;
+}
+
 struct ContentHash::State {
   struct FreeHash {
     void operator()(XXH3_state_t* hash) const noexcept { XXH3_freeState(hash); }

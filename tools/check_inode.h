@@ -45,6 +45,10 @@ struct Inode {
   Extra& make_extra();
 };
 
+/// An attribute's value in the one form that is compared: the entries of an ACL that name nobody hold an ID
+/// that means nothing, and writers disagree on it.
+std::string canonical_xattr(const std::string& name, std::string value);
+
 /// Takes a file's content in order. Blocks of zeroes don't count, so a hole costs nothing and is the same as
 /// zeroes that are stored; trailing ones show in the size alone.
 ///

@@ -183,17 +183,28 @@ uint32_t record_id(const PaxScanner::Records& records, const char* key, int64_t 
   return checked_id(value, key);
 }
 
+/// Attributes that a filesystem on Linux takes from a tar; a conversion leaves out the others.
+bool is_storable(std::string_view name) {
+  for (const std::string_view space : {"user.", "trusted.", "security."}) {
+    if (name.starts_with(space)) return name.size() > space.size();
+  }
+  return name == "system.posix_acl_access" || name == "system.posix_acl_default";
+}
+
 void set_xattrs(Inode& inode, archive_entry* entry, const PaxScanner::Records& records) {
+  const auto set = [&](const std::string& name, std::string value) {
+    if (is_storable(name)) inode.make_extra().xattrs[name] = canonical_xattr(name, std::move(value));
+  };
   const char* name = nullptr;
   const void* value = nullptr;
   size_t size = 0;
   archive_entry_xattr_reset(entry);
   while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
-    inode.make_extra().xattrs[name] = std::string(static_cast<const char*>(value), size);
+    set(name, std::string(static_cast<const char*>(value), size));
   }
   constexpr std::string_view kPrefix = "SCHILY.xattr.";
   for (const auto& [key, text] : records) {
-    if (key.starts_with(kPrefix)) inode.make_extra().xattrs[key.substr(kPrefix.size())] = text;
+    if (key.starts_with(kPrefix)) set(key.substr(kPrefix.size()), text);
   }
 }
 

@@ -117,25 +117,26 @@ ExpectedTree::Node* ExpectedTree::find_directory(const Path& path, bool create) 
 }
 
 void ExpectedTree::hide(const std::vector<std::pair<Path, const LayerMember*>>& whiteouts) {
-  std::vector<std::pair<Node*, std::string>> removals;
+  std::vector<std::pair<Directory*, std::string>> removals;
   for (const auto& [path, member] : whiteouts) {
     Node* parent = find_directory(parent_of(path), false);
     if (parent == nullptr) continue;
     const std::string& name = path.back();
     if (name == kOpaque) {
-      for (const auto& [child, node] : parent->directory->entries) removals.emplace_back(parent, child);
+      for (const auto& [child, node] : parent->directory->entries) {
+        removals.emplace_back(parent->directory.get(), child);
+      }
     } else if (!name.starts_with(kWhiteoutMeta)) {
-      removals.emplace_back(parent, name.substr(kWhiteout.size()));
+      removals.emplace_back(parent->directory.get(), name.substr(kWhiteout.size()));
     }
   }
   // What is removed may hold parents of other removals, so nothing is freed before the end.
   std::vector<Node> removed;
   for (const auto& [parent, name] : removals) {
-    auto& entries = parent->directory->entries;
-    const auto found = entries.find(name);
-    if (found == entries.end()) continue;
+    const auto found = parent->entries.find(name);
+    if (found == parent->entries.end()) continue;
     removed.push_back(std::move(found->second));
-    entries.erase(found);
+    parent->entries.erase(found);
   }
   for (Node& node : removed) discard(std::move(node));
 }

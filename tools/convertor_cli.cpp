@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <malloc.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 
 #include <chrono>
 #include <filesystem>
@@ -24,7 +25,7 @@ constexpr const char* kExamples = R"(
 Examples:
   convertor -r localhost:5000/acme/app -i 1.4 -o 1.4_obd --plain
   convertor -r registry.example.com/acme/app -u user:password -i 1.4 -o 1.4_obd --oci
-  convertor -r oci:./images -i debian -o debian_obd --vsize 16
+  convertor -r oci:./images -i debian -o debian_obd --oci --vsize 16
 
 Exit codes: 0 done, 1 internal error, 2 usage, 3 malformed image or blob, 4 input/output, 5 network,
             6 credentials, 8 something is full, 130 interrupted, 143 terminated.
@@ -107,7 +108,7 @@ fs::path find_base_layer(const std::string& given, uint64_t vsize_gib) {
                   name, vsize_gib, name));
 }
 
-convertor::ConvertOptions convert_options(const cxxopts::ParseResult& parsed, const std::string& repository) {
+convertor::ConvertOptions convert_options(const cxxopts::ParseResult& parsed) {
   require_ext4(parsed["fstype"].as<std::string>());
   convertor::ConvertOptions options;
   options.mkfs = parsed["mkfs"].as<bool>();
@@ -121,8 +122,7 @@ convertor::ConvertOptions convert_options(const cxxopts::ParseResult& parsed, co
   const std::string base_layer = text(parsed, "baselayer");
   if (options.mkfs && !base_layer.empty()) throw UsageError("--baselayer goes with --mkfs=false");
   if (!options.mkfs) options.base_layer = find_base_layer(base_layer, options.vsize_gib);
-  // An OCI layout holds OCI media types; other tools would not find Docker's in it.
-  options.oci = parsed["oci"].as<bool>() || repository.starts_with("oci:");
+  options.oci = parsed["oci"].as<bool>();
   options.concurrency_limit = parsed["concurrency-limit"].as<uint64_t>();
   options.metadata_budget_bytes = number(parsed, "metadata-budget", kMinMetadataBudgetMib, 1 << 20) << 20;
   options.upload = !parsed["no-upload"].as<bool>();
@@ -139,7 +139,7 @@ Request parse_request(const cxxopts::ParseResult& parsed) {
   if (request.repository.empty()) throw UsageError("--repository (-r) is missing");
   request.reference = input_reference(parsed);
   request.output_tag = output_tag(parsed);
-  request.convert = convert_options(parsed, request.repository);
+  request.convert = convert_options(parsed);
   const std::string credential = text(parsed, "username");
   if (!credential.empty()) request.registry.credential = parse_credential(credential);
   request.registry.plain_http = parsed["plain"].as<bool>();
@@ -169,6 +169,14 @@ class WorkDirectory {
   const bool existed_;
 };
 
+/// A layout keeps every blob of an image open until the image is whole.
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 /// Blocks of some 100 KiB come and go all the time: they stay in the process instead of being mapped and
 /// touched anew.
 void tune_allocator() {
@@ -185,7 +193,12 @@ ExitCode convert(const Request& request, Run& run, const cxxopts::ParseResult& p
   if (request.registry.credential && text(parsed, "username").find(':') != std::string::npos) {
     spdlog::warn("a password on the command line can be seen by other users of this machine");
   }
+  if (!request.convert.oci && request.repository.starts_with("oci:")) {
+    spdlog::warn("the result will have Docker media types, which other tools do not look for in an OCI layout; "
+                 "--oci writes OCI's");
+  }
   tune_allocator();
+  raise_file_limit();
   const WorkDirectory work_directory(request.convert.work_directory);
   const auto repository = registry::open_repository(request.repository, request.registry);
   blockfs::WorkerPool pool(request.threads);
@@ -233,7 +246,7 @@ cxxopts::Options convertor_options() {
                                                             "TAG")("overlaybd", "the same", words(), "TAG")(
       "u,username", "credentials for the registry", words(), "USER[:PASSWORD]")(
       "plain", "HTTP instead of HTTPS", flag());
-  options.add_options("Format")("oci", "OCI media types (always so in a layout); default: Docker's", flag())(
+  options.add_options("Format")("oci", "OCI media types in the result; default: Docker's", flag())(
       "fstype", "filesystem in the image", words()->default_value("ext4"), "TYPE")(
       "mkfs", "make the filesystem in the bottom layer; with =false put a base layer below",
       cxxopts::value<bool>()->default_value("true"))("baselayer", "base layer for --mkfs=false", words(),

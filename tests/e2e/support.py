@@ -255,6 +255,12 @@ class TestCase(unittest.TestCase):
         self.assertIsNotNone(descriptor, f"{layout} has no tag {tag}")
         return descriptor["digest"]
 
+    def assert_same_files(self, before, after, result):
+        """Two snapshots are the same; says in what they differ."""
+        changed = {name: (before.get(name), after.get(name)) for name in before.keys() | after.keys()
+                   if before.get(name) != after.get(name)}
+        self.assertEqual({}, changed, f"files (before, after) that differ\n{result}")
+
     def assert_clean_disk(self, disk):
         """e2fsck finds nothing to say."""
         result = run("e2fsck", "-fn", disk)

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 
-from tests.e2e.support import CONVERTOR, MKBASE, OBDCTL, ROOT, TestCase, find_tag, image, run, snapshot
+from tests.e2e.support import CONVERTOR, MKBASE, OBDCTL, ROOT, TestCase, find_tag, run, snapshot
 
 
 def long_options(text):
@@ -16,11 +16,12 @@ class CommandLine(TestCase):
         result = self.expect(2, *arguments)
         self.assertEqual("", result.out)
         self.assertRegex(result.err, says)
-        self.assertEqual({}, snapshot(self.dir), "a usage error made files")
+        self.assertEqual(self.unchanged, snapshot(self.dir), "a usage error changed files")
 
     def test_usage_errors(self):
         """Each is exit code 2, says what is wrong, and suggests what may have been meant."""
-        layout = image("replaced") / "layout"
+        layout = self.copy_image("replaced")
+        self.unchanged = snapshot(self.dir)
         good = [CONVERTOR, "-r", f"oci:{layout}", "-i", "test", "-o", "test_obd"]
         for more, says in (
                 (["--vsise", "64"], "--vsise.*--vsize"),
@@ -32,7 +33,6 @@ class CommandLine(TestCase):
                 (["--vsize", "0"], "vsize"),
                 (["--vsize", "16385"], "vsize"),
                 (["--vsize", "lots"], "vsize|lots"),
-                (["--threads", "0"], "threads"),
                 (["--threads", "-1"], "threads"),
                 (["--metadata-budget", "0"], "metadata-budget"),
                 (["--fstype", "erofs"], "erofs"),
@@ -47,15 +47,9 @@ class CommandLine(TestCase):
         self.assert_usage_error(CONVERTOR, "-r", "no spaces allowed", "-i", "a", "-o", "b", says="no spaces")
         self.assert_usage_error(CONVERTOR, "-r", f"oci:{layout}", "-i", "a b", "-o", "c", says="a b")
         self.assert_usage_error(CONVERTOR, "-r", f"oci:{layout}", "-g", "sha256:12", "-o", "c", says="sha256:12|digest")
-        self.assert_usage_error(OBDCTL, says="inspect")
+        self.assert_usage_error(OBDCTL, says="help")
         self.assert_usage_error(OBDCTL, "inspekt", says="inspekt.*inspect")
         self.assert_usage_error(OBDCTL, "inspect", says="FILE|-r|operand")
-
-    def test_usage_errors_change_nothing(self):
-        layout = self.copy_image("replaced")
-        before = snapshot(self.dir)
-        self.convert(layout, "--vsize", "lots", code=2)
-        self.assertEqual(before, snapshot(self.dir))
 
     def test_exit_codes(self):
         """Files that are not there are 4; a host that does not answer is 5; different trees are 9."""
@@ -181,7 +175,9 @@ class CommandLine(TestCase):
         self.convert(layout)
         manifest = json.loads((layout / "blobs" / "sha256" / self.digest_of(layout)[7:]).read_text())
         good = (layout / "blobs" / "sha256" / manifest["layers"][0]["digest"][7:]).read_bytes()
-        for position in (1600, len(good) // 2, len(good) - 1200, len(good) - 1500):
+        # 1536 bytes of tar headers stand before the content; a tar's own padding has no checksum.
+        size = int(re.match(rb"\d+ size=(\d+)\n", good[512:]).group(1))
+        for position in (1536 + 30, 1536 + 700, 1536 + size // 2, 1536 + size - 520, 1536 + size - 100):
             with self.subTest(position):
                 bad = bytearray(good)
                 bad[position] ^= 4

@@ -26,8 +26,8 @@ class HostileImages(TestCase):
             self.assertRegex(errors[0], hostile.says)
         self.assert_names_layer(layout, hostile, errors[0])
         self.assertLess(len(errors[0]), 2000, result)
-        self.assertEqual(before, snapshot(layout), "the layout was changed")
-        self.assertEqual({}, snapshot(work), "files were left")
+        self.assert_same_files(before, snapshot(layout), result)
+        self.assert_same_files({}, snapshot(work), result)
         self.assertLess(result.max_rss, MOST_MEMORY)
 
     def assert_names_layer(self, layout, hostile, error):

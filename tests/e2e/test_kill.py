@@ -48,16 +48,16 @@ class Ended(TestCase):
             seen.add(result.code)
             with self.subTest(after=f"{after:.3f}"):
                 if result.code == 0:
-                    self.assertEqual(self.files, snapshot(layout))
+                    self.assert_same_files(self.files, snapshot(layout), result)
                     continue
                 self.assertIn(result.code, codes, result)
                 self.assertIsNone(find_tag(layout, "test_obd"))
                 if sent != signal.SIGKILL:
-                    self.assertEqual({"layout/" + name: value for name, value in before.items()}, snapshot(work),
-                                     "files were left")
+                    self.assert_same_files(before, snapshot(layout), result)
                 again = self.expect(0, CONVERTOR, "-r", f"oci:{layout}", "-i", "test", "-o", "test_obd", cwd=work)
                 self.assertEqual(self.expected, self.digest_of(layout), again)
-                self.assertEqual({"layout/" + name: value for name, value in self.files.items()}, snapshot(work))
+                self.assert_same_files({"layout/" + name: value for name, value in self.files.items()},
+                                       snapshot(work), again)
         return seen
 
     def test_kill_sweep(self):

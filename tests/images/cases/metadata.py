@@ -131,6 +131,16 @@ def xattrs():
 
 
 @case()
+def xattrs_foreign():
+    """Attributes of namespaces that ext4 does not have are left out; those beside them stay."""
+    layer = Layer()
+    kept = {b"user.kept": b"1"}
+    for name in (b"com.apple.quarantine", b"nonsense", b"system.unknown", b"btrfs.compression"):
+        layer.file(b"with-" + name, b"x", xattrs=kept, options={"extra": [(b"SCHILY.xattr." + name, b"value")]})
+    return [layer]
+
+
+@case()
 def nodes():
     """Devices with small and large numbers, fifos, and the 0:0 device that overlayfs uses."""
     layer = Layer()

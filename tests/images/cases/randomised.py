@@ -105,7 +105,7 @@ def is_clear(lower, entries, entry):
         apply_layer(tree, entries + [entry])
     except ModelError:
         return False
-    return not passes_symlink_to_whiteout(lower, entry)
+    return not passes_symlink_to_whiteout(lower, entry) and not needs_hidden_symlink(lower, entries + [entry])
 
 
 def is_same_name(tree, one, other):
@@ -139,6 +139,34 @@ def passes_symlink_to_whiteout(lower, entry):
         if here is None or here.kind != "dir":
             return True
     return False
+
+
+def needs_hidden_symlink(lower, entries):
+    """Whether some entry's way leads through a symlink of the layers below that this layer hides or replaces.
+
+    A reader that learns of it only later, from a whiteout behind the entry, cannot know.
+    """
+    tree = copy_tree(lower)
+    apply_layer(tree, [entry for entry in entries if entry.path.rpartition(b"/")[2].startswith(WHITEOUT)])
+    paths = [entry.path for entry in entries] + [entry.target for entry in entries if entry.kind == "hardlink"]
+    return any(way(lower, path) != way(tree, path) for path in paths if has_symlink(lower, path))
+
+
+def way(tree, path):
+    """What the parents of a path are, as kinds and targets; how far they exist."""
+    found, here = [], tree
+    for number, part in enumerate(path.split(b"/")[:-1]):
+        child = here.children.get(part) if here else None
+        found.append(child and (child.kind, child.target))
+        try:
+            here = find_directory(tree, path.split(b"/")[:number + 1], create=False)
+        except ModelError:
+            here = None
+    return found
+
+
+def has_symlink(tree, path):
+    return any(step and step[0] == "symlink" for step in way(tree, path))
 
 
 def copy_tree(node, seen=None):

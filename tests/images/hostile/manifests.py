@@ -22,7 +22,7 @@ def manifest_not_json(layout):
     layout.tag("test", layout.blob(b'{"schemaVersion": 2, "layers": [', OCI["manifest"]))
 
 
-@image(says="manifest")
+@image(says="JSON|manifest")
 def manifest_not_object(layout):
     """A manifest that is a JSON list."""
     layout.tag("test", layout.blob(b"[1, 2, 3]", OCI["manifest"]))
@@ -80,7 +80,7 @@ def manifest_digest_mismatch(layout):
     with open(path, "r+b") as blob:
         text = blob.read()
         blob.seek(0)
-        blob.write(text.replace(b'"schemaVersion": 2', b'"schemaVersion":  ', 1).replace(b":  ,", b": 2,", 1))
+        blob.write(text.replace(b'"schemaVersion": 2', b'"schemaVersion" :2', 1))
     layout.tag("test", descriptor)
 
 

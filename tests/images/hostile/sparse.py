@@ -143,7 +143,7 @@ def sparse_version_unknown(top):
                        (b"GNU.sparse.realsize", b"5")]) + header(b"x", b"0", size=512) + pad(b"0\n"))
 
 
-@layer()
+@layer(codes=(8,))
 def sparse_size_beyond_ext4(top):
     """A hole larger than any ext4 file."""
     version_01(top, b"0,512", 2**60, bytes(512))

@@ -51,13 +51,14 @@ TEST_P(ReferenceBlobs, StacksMakeTheKnownDisks) {
   EXPECT_EQ(digest_of(stack).hex(), "e23708ad81306c0f09ff98223e790242b882d96d8ca41c28893767257888e74f");
 }
 
+std::string form_name(const testing::TestParamInfo<const char*>& form) {
+  std::string name = form.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
 INSTANTIATE_TEST_SUITE_P(Forms, ReferenceBlobs,
-                         testing::Values("lz4-4k-tar", "zstd-16k-tar", "lz4-64k-notar", "plain"),
-                         [](const auto& info) {
-                           std::string name = info.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         testing::Values("lz4-4k-tar", "zstd-16k-tar", "lz4-64k-notar", "plain"), form_name);
 
 }  // namespace
 }  // namespace obd::blockfs

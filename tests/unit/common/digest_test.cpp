@@ -19,7 +19,7 @@ TEST(Digest, IsTheSameInOnePieceAndInMany) {
 
 TEST(Digest, TakesOnlyTheCanonicalForm) {
   EXPECT_EQ(Digest::parse(kAbc).brief(), "ba7816bf8f01");
-  for (const std::string bad :
+  for (const std::string& bad :
        {std::string(), std::string("sha256:"), std::string(kAbc).substr(7), std::string(kAbc) + "0",
         "sha512:" + std::string(kAbc).substr(7), "sha256:BA" + std::string(kAbc).substr(9),
         "sha256:/." + std::string(kAbc).substr(9)}) {

@@ -84,12 +84,12 @@ TEST_P(RepositoryConformance, PushingTheSameTwiceIsHarmless) {
 }
 
 TEST_P(RepositoryConformance, SpoolThatWasCorrectedAtItsFrontIsPushedCorrected) {
-  const auto spool = repository_.new_spool();
+  const std::shared_ptr<Spool> spool = repository_.new_spool();
   std::string content = noise(2 * kMegabyte);
   spool->append(std::as_bytes(std::span(content)));
   content.replace(0, 4, "head");
   spool->overwrite(0, std::as_bytes(std::span(content)).first(4));
-  EXPECT_EQ(repository_.push_spool(*spool, {}), Digest::of(content));
+  EXPECT_EQ(repository_.push_spool(spool, {}), Digest::of(content));
   EXPECT_EQ(pull_text(repository_, id_of(content)), content);
 }
 

@@ -55,9 +55,9 @@ std::string pull_text(Repository& repository, const BlobId& blob, std::stop_toke
 }
 
 Digest push_text(Repository& repository, std::string_view content, std::stop_token stop) {
-  const auto spool = repository.new_spool();
+  const std::shared_ptr<Spool> spool = repository.new_spool();
   spool->append(std::as_bytes(std::span(content)));
-  return repository.push_spool(*spool, std::move(stop));
+  return repository.push_spool(spool, std::move(stop));
 }
 
 HttpFixture::HttpFixture(obd::test::FakeRegistry::Options fake, ClientOptions client)

@@ -143,10 +143,12 @@ TEST_F(Layout, MalformedIndexIsRefused) {
 }
 
 TEST_F(Layout, SpoolIsRenamedAndNotCopied) {
-  const auto spool = repository_->new_spool();
+  const std::shared_ptr<Spool> spool = repository_->new_spool();
   const std::string content = noise(100'000);
   spool->append(std::as_bytes(std::span(content)));
-  const Digest digest = repository_->push_spool(*spool, {});
+  const Digest digest = repository_->push_spool(spool, {});
+  EXPECT_FALSE(fs::exists(path_ / "blobs" / "sha256" / digest.hex())) << "before a manifest names it";
+  repository_->push_manifest("t", kManifestType, sample_manifest(), {});
   EXPECT_EQ(fs::file_size(path_ / "blobs" / "sha256" / digest.hex()), content.size());
 }
 
