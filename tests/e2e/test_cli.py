@@ -109,7 +109,7 @@ class CommandLine(TestCase):
         layout = self.copy_image("replaced")
         for form in ("auto", "plain", "json", "none"):
             with self.subTest(form):
-                result = self.convert(layout, "--progress", form)
+                result = self.convert(layout, "--oci", "--progress", form)
                 self.assertNotIn("\x1b", result.err, "control sequences without a terminal")
                 if form == "none":
                     self.assertEqual("", result.err)

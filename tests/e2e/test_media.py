@@ -1,5 +1,4 @@
-"""Manifests, configs and indexes of converted images. A layout takes OCI types only, so Docker's own are
-tested with a registry."""
+"""Manifests, configs and indexes of converted images."""
 
 import json
 import shutil
@@ -56,15 +55,20 @@ class Media(TestCase):
         self.assertEqual({"k": [True]}, manifest["x-vendor"])
         self.assertEqual("b", manifest["annotations"]["a"])
 
-    def test_docker_source(self):
-        """A Docker image in a layout becomes an OCI image, with or without --oci."""
-        layout = self.make(lambda out: out.image(layers(), types=DOCKER, config={"docker_version": "20.10"}))
-        source = self.load(layout, self.digest_of(layout, "test"))
-        self.convert(layout)
-        _, config = self.assert_converted(layout, find_tag(layout, "test_obd"), OCI, source)
-        self.assertEqual("20.10", config["docker_version"])
-        self.convert(layout, "--oci", target="as_oci")
-        self.assertEqual(self.digest_of(layout), self.digest_of(layout, "as_oci"))
+    def test_docker(self):
+        """Without --oci the result has Docker's media types, whatever the source has; with it, OCI's."""
+        for types in (DOCKER, OCI):
+            with self.subTest(types["manifest"]):
+                layout = self.make(lambda out: out.image(layers(), types=types, config={"docker_version": "20.10"}))
+                source = self.load(layout, self.digest_of(layout, "test"))
+                self.convert(layout)
+                docker, config = self.assert_converted(layout, find_tag(layout, "test_obd"), DOCKER, source)
+                self.assertEqual("20.10", config["docker_version"])
+                self.convert(layout, "--oci", target="as_oci")
+                oci, _ = self.assert_converted(layout, find_tag(layout, "as_oci"), OCI, source)
+                self.assertEqual([layer["digest"] for layer in docker["layers"]],
+                                 [layer["digest"] for layer in oci["layers"]])
+                shutil.rmtree(layout)
 
     def test_manifest_without_media_type(self):
         """An OCI manifest need not state its media type."""
@@ -104,11 +108,12 @@ class Media(TestCase):
 
     def test_multi_arch(self):
         for types in (OCI, DOCKER):
-            with self.subTest(types["index"]):
-                layout = self.multi_arch(types)
-                self.convert(layout)
-                self.check_index(layout, OCI, self.digest_of(layout, "test"), self.digest_of(layout))
-                shutil.rmtree(layout)
+            for made in (OCI, DOCKER):
+                with self.subTest(source=types["index"], made=made["index"]):
+                    layout = self.multi_arch(types)
+                    self.convert(layout, *(["--oci"] if made is OCI else []))
+                    self.check_index(layout, made, self.digest_of(layout, "test"), self.digest_of(layout))
+                    shutil.rmtree(layout)
 
     def test_nested_index(self):
         layout = self.multi_arch(OCI, nested=True)

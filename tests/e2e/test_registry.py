@@ -41,7 +41,7 @@ class RealRegistry(TestCase):
 
     def round_trip(self, registry, name):
         local = self.copy_image(name, to=f"local-{name}")
-        self.convert(local)
+        self.convert(local, "--oci")
         repository = f"{registry.host}/acme/{name}"
         if name != "docker-types":  # skopeo reads OCI manifests only from a layout
             self.push(local, f"{repository}:1.4")

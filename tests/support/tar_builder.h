@@ -1,0 +1,104 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "tests/support/memory.h"
+
+namespace obd::test {
+
+/// Writes tar archives header by header: nothing is checked, so broken ones can be made too.
+class TarBuilder {
+ public:
+  struct Member {
+    std::string name;
+    char type = '0';
+    std::string content = {};
+    std::string link = {};
+    unsigned mode = 0644;
+    unsigned uid = 0;
+    unsigned gid = 0;
+    unsigned mtime = 0;
+    unsigned major = 0;
+    unsigned minor = 0;
+    std::map<std::string, std::string> pax = {};
+  };
+
+  TarBuilder& add(const Member& member) {
+    if (!member.pax.empty()) records('x', member.pax);
+    header(member, member.content.size());
+    body(member.content);
+    return *this;
+  }
+  TarBuilder& file(const std::string& name, const std::string& content) {
+    return add({.name = name, .content = content});
+  }
+  TarBuilder& directory(const std::string& name, unsigned mode = 0755) {
+    return add({.name = name, .type = '5', .mode = mode});
+  }
+  TarBuilder& symlink(const std::string& name, const std::string& target) {
+    return add({.name = name, .type = '2', .link = target, .mode = 0777});
+  }
+  TarBuilder& hardlink(const std::string& name, const std::string& target) {
+    return add({.name = name, .type = '1', .link = target});
+  }
+  /// Extended headers for the next member ('x') or all that follow ('g').
+  TarBuilder& records(char type, const std::map<std::string, std::string>& records) {
+    std::string text;
+    for (const auto& [key, value] : records) {
+      const size_t rest = key.size() + value.size() + 3;
+      size_t length = rest + 1;
+      while (fmt::format("{}", length).size() + rest != length) ++length;
+      text += fmt::format("{} {}={}\n", length, key, value);
+    }
+    header({.name = "pax", .type = type}, text.size());
+    body(text);
+    return *this;
+  }
+  TarBuilder& end() {
+    bytes_.resize(bytes_.size() + 1024);
+    return *this;
+  }
+  const Bytes& bytes() const { return bytes_; }
+
+ private:
+  void header(const Member& member, size_t size) {
+    std::string block(512, '\0');
+    const auto put = [&](size_t at, std::string_view text) {
+      std::copy(text.begin(), text.end(), block.begin() + static_cast<ptrdiff_t>(at));
+    };
+    put(0, std::string_view(member.name).substr(0, 100));
+    put(100, fmt::format("{:07o}", member.mode));
+    put(108, fmt::format("{:07o}", member.uid));
+    put(116, fmt::format("{:07o}", member.gid));
+    put(124, fmt::format("{:011o}", size));
+    put(136, fmt::format("{:011o}", member.mtime));
+    put(148, "        ");
+    block[156] = member.type;
+    put(157, std::string_view(member.link).substr(0, 100));
+    put(257, std::string_view("ustar\00000", 8));
+    put(329, fmt::format("{:07o}", member.major));
+    put(337, fmt::format("{:07o}", member.minor));
+    unsigned sum = 0;
+    for (const char c : block) sum += static_cast<unsigned char>(c);
+    put(148, fmt::format("{:06o}", sum));
+    block[154] = '\0';
+    append(block);
+  }
+  void body(const std::string& content) {
+    append(content);
+    bytes_.resize((bytes_.size() + 511) / 512 * 512);
+  }
+  void append(std::string_view text) {
+    const Bytes more = to_bytes(text);
+    bytes_.insert(bytes_.end(), more.begin(), more.end());
+  }
+
+  Bytes bytes_;
+};
+
+}  // namespace obd::test
