@@ -72,6 +72,49 @@ ext2_super_block parameters(uint64_t disk_bytes) {
   return super;
 }
 
+/// Gives out runs of free blocks from the front of the disk.
+class TablePlacer {
+ public:
+  explicit TablePlacer(ext2_filsys fs) : fs_(fs), cursor_(fs->super->s_first_data_block) {}
+
+  uint64_t place(uint64_t count) {
+    const blk64_t last = ext2fs_blocks_count(fs_->super) - 1;
+    while (true) {
+      blk64_t first = 0;
+      if (ext2fs_find_first_zero_block_bitmap2(fs_->block_map, cursor_, last, &first) != 0 ||
+          count > last - first + 1) {
+        throw CapacityError("the disk is too small for its inode tables");
+      }
+      blk64_t taken = 0;  // by a backup of the superblock
+      if (ext2fs_find_first_set_block_bitmap2(fs_->block_map, first, first + count - 1, &taken) != 0) {
+        ext2fs_block_alloc_stats_range(fs_, first, static_cast<blk_t>(count), +1);
+        cursor_ = first + count;
+        return first;
+      }
+      cursor_ = taken;
+    }
+  }
+
+ private:
+  ext2_filsys fs_;
+  blk64_t cursor_;
+};
+
+/// What ext2fs_allocate_tables() does for one flexible group, without its search from the start for each table,
+/// which takes half a minute at 16 TiB.
+void place_tables(ext2_filsys fs) {
+  TablePlacer placer(fs);
+  for (dgrp_t group = 0; group < fs->group_desc_count; ++group) {
+    ext2fs_block_bitmap_loc_set(fs, group, placer.place(1));
+  }
+  for (dgrp_t group = 0; group < fs->group_desc_count; ++group) {
+    ext2fs_inode_bitmap_loc_set(fs, group, placer.place(1));
+  }
+  for (dgrp_t group = 0; group < fs->group_desc_count; ++group) {
+    ext2fs_inode_table_loc_set(fs, group, placer.place(fs->inode_blocks_per_group));
+  }
+}
+
 }  // namespace
 
 /// Images hold many small files: small disks get more inodes per byte than mke2fs's default of 1 per 16 KiB.
@@ -88,7 +131,7 @@ Ext2Fs make_filesystem(Ext2Bridge& bridge, uint64_t disk_bytes) {
   bridge.check(ext2fs_initialize(bridge.device_name().c_str(), EXT2_FLAG_64BITS, &super, Ext2Bridge::manager(), &fs),
                "making the superblock");
   set_identity(fs, disk_bytes);
-  bridge.check(ext2fs_allocate_tables(fs), "placing the group tables");
+  place_tables(fs);
   for (ext2_ino_t inode = 1; inode < EXT2_FIRST_INODE(fs->super); ++inode) {
     ext2fs_inode_alloc_stats2(fs, inode, +1, inode == EXT2_ROOT_INO);
   }

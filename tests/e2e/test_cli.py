@@ -184,3 +184,13 @@ class CommandLine(TestCase):
                 path = self.dir / "bad.blob"
                 path.write_bytes(bad)
                 self.expect(3, OBDCTL, "verify", path)
+
+    def test_suggested_disk_size_does(self):
+        """When the disk or its inodes are full, the size that the error names is enough."""
+        for name in ("files-larger-than-disk", "too-many-inodes"):
+            with self.subTest(name):
+                layout = self.copy_image(name, "generate_hostile", to=name)
+                result = self.convert(layout, "--vsize", "1", code=8)
+                suggested = re.search(r"--vsize (\d+)", result.err)
+                self.assertIsNotNone(suggested, result)
+                self.convert(layout, "--vsize", suggested.group(1))

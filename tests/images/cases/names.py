@@ -47,7 +47,7 @@ def deep():
     return [first, second, third]
 
 
-@case(every_layer=False)
+@case(every_layer=False, least_budget=16)
 def huge_directory():
     """50,000 files in one directory, then a layer that removes half of them, then one that adds some."""
     first, second, third = Layer(), Layer(), Layer()

@@ -16,6 +16,7 @@ class Case:
     vsize: int = 64
     types: dict = field(default_factory=lambda: OCI)
     max_blocks: dict = field(default_factory=dict)  # path -> most 512-byte sectors that it may occupy
+    least_budget: int = 1  # MiB of metadata without which it is refused
     every_layer: bool = True  # whether each prefix of the layers is checked, or only the whole
 
 
