@@ -23,7 +23,7 @@ using SharedChunk = std::shared_ptr<const Chunk>;
 /// Threads: any.
 class ChunkPool {
  public:
-  static constexpr size_t kChunkBytes = 128 << 10;
+  static constexpr size_t kChunkBytes = 256 << 10;
 
   ChunkPool() : state_(std::make_shared<State>()) {}
   /// An empty chunk with storage of kChunkBytes.

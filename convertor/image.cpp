@@ -5,12 +5,11 @@
 #include <algorithm>
 
 #include "common/error.h"
-#include "registry/json.h"
+#include "common/json.h"
 
 namespace obd::convertor {
 namespace {
 
-using registry::Json;
 namespace media_type = registry::media_type;
 
 /// More than any image has; the reference reader stacks at most 255 layers.
@@ -40,10 +39,10 @@ std::vector<Json> list_member(const Json& object, const char* key, size_t limit,
 }
 
 Platform parse_platform(const Json& json) {
-  return {.os = registry::text_field(json, "os"),
-          .architecture = registry::text_field(json, "architecture"),
-          .variant = registry::text_field(json, "variant"),
-          .os_version = registry::text_field(json, "os.version")};
+  return {.os = text_field(json, "os"),
+          .architecture = text_field(json, "architecture"),
+          .variant = text_field(json, "variant"),
+          .os_version = text_field(json, "os.version")};
 }
 
 Descriptor parse_descriptor(const Json& json, const std::string& what) {
@@ -106,7 +105,7 @@ ManifestKind manifest_kind(const std::string& media_type) {
 
 ImageManifest parse_manifest(const registry::Manifest& manifest) {
   const std::string what = name_of(manifest.digest);
-  const Json json = registry::parse_json(manifest.bytes, what);
+  const Json json = parse_json(manifest.bytes, what);
   ImageManifest image{.config = parse_descriptor(member(json, "config", what), what + ", config"), .layers = {}};
   for (const Json& layer : list_member(json, "layers", kMaxLayers, what)) {
     image.layers.push_back(parse_descriptor(layer, fmt::format("{}, layer {}", what, image.layers.size() + 1)));
@@ -116,7 +115,7 @@ ImageManifest parse_manifest(const registry::Manifest& manifest) {
 
 ImageIndex parse_index(const registry::Manifest& manifest) {
   const std::string what = name_of(manifest.digest);
-  const Json json = registry::parse_json(manifest.bytes, what);
+  const Json json = parse_json(manifest.bytes, what);
   ImageIndex index;
   for (const Json& entry : list_member(json, "manifests", kMaxIndexEntries, what)) {
     index.manifests.push_back(parse_descriptor(entry, fmt::format("{}, entry {}", what, index.manifests.size() + 1)));
@@ -126,7 +125,7 @@ ImageIndex parse_index(const registry::Manifest& manifest) {
 
 ImageConfig parse_config(std::string_view bytes, const Digest& digest) {
   const std::string what = fmt::format("config {}", digest.text());
-  const Json json = registry::parse_json(bytes, what);
+  const Json json = parse_json(bytes, what);
   const Json& rootfs = member(json, "rootfs", what);
   if (text_member(rootfs, "type", what) != "layers") throw DataError(fmt::format("{}: rootfs.type is not 'layers'", what));
   ImageConfig config{.diff_ids = {}, .platform = parse_platform(json)};
@@ -159,7 +158,7 @@ std::vector<Digest> chain_ids(const std::vector<Digest>& diff_ids) {
 }
 
 std::string rewrite_config(std::string_view config, const std::vector<Digest>& diff_ids) {
-  Json json = registry::parse_json(config, "config");
+  Json json = parse_json(config, "config");
   Json& list = json.at("rootfs").at("diff_ids");
   const bool with_base = diff_ids.size() > list.size();
   list = Json::array();
@@ -170,7 +169,7 @@ std::string rewrite_config(std::string_view config, const std::vector<Digest>& d
 
 std::string rewrite_manifest(std::string_view manifest, MediaTypes types, const Descriptor& config,
                              const std::vector<Descriptor>& layers) {
-  Json json = registry::parse_json(manifest, "manifest");
+  Json json = parse_json(manifest, "manifest");
   set_media_type(json, types, media_type::kOciManifest, media_type::kDockerManifest);
   json["config"] = to_json(config);
   json["layers"] = Json::array();
@@ -180,7 +179,7 @@ std::string rewrite_manifest(std::string_view manifest, MediaTypes types, const 
 
 std::string rewrite_index(std::string_view index, MediaTypes types,
                           const std::vector<std::pair<size_t, Descriptor>>& manifests) {
-  Json json = registry::parse_json(index, "index");
+  Json json = parse_json(index, "index");
   set_media_type(json, types, media_type::kOciIndex, media_type::kDockerIndex);
   Json entries = Json::array();
   for (const auto& [place, descriptor] : manifests) {

@@ -88,6 +88,7 @@ class ImageBuild {
   std::shared_ptr<Spool> new_spool();
   void apply_all();
   void apply(size_t index);
+  [[noreturn]] void advise_size(const blockfs::LayerDoesNotFit& full, size_t next);
   void reopen_disk();
   void publish_layers(std::stop_token stop);
   void publish(Pending& pending, std::stop_token stop);
@@ -238,8 +239,12 @@ void ImageBuild::apply(size_t index) {
       .progress = &progress,
       .number = index + 1});
   blockfs::LayerTar tar(layer_name(index), *source);
-  pending->layer.applied =
-      blockfs::apply_layer(*disk_->filesystem, disk_->store, tar, pending->output->sink());
+  try {
+    pending->layer.applied =
+        blockfs::apply_layer(*disk_->filesystem, disk_->store, tar, pending->output->sink());
+  } catch (const blockfs::LayerDoesNotFit& full) {
+    advise_size(full, index + 1);
+  }
   source->verify();
   if (const uint64_t skipped = pending->layer.applied.skipped_xattrs; skipped > 0) {
     spdlog::warn("{}: {} extended attributes left out: ext4 on Linux has no such namespace", layer_name(index), skipped);
@@ -249,6 +254,19 @@ void ImageBuild::apply(size_t index) {
   progress.state = LayerProgress::State::kPublishing;
   progress.apply_cpu = thread_cpu_nanoseconds() - cpu_before;
   unpublished_.push(std::move(pending), 1, stages_.token());
+}
+
+/// The layers above are read for nothing else than to say at once which size holds all of them.
+void ImageBuild::advise_size(const blockfs::LayerDoesNotFit& full, size_t next) {
+  blockfs::CapacityNeeds needs = full.needs();
+  for (; next < manifest_.layers.size(); ++next) {
+    start_sources(next);
+    const auto source = std::move(sources_.front());
+    sources_.pop_front();
+    blockfs::LayerTar tar(layer_name(next), *source);
+    needs.add(blockfs::count_remaining(tar));
+  }
+  throw CapacityError(fmt::format("{}; {}", full.what(), blockfs::vsize_advice(options_.vsize_gib, needs)));
 }
 
 /// What a later run does that finds these layers: nothing is left in memory but the blobs.

@@ -7,7 +7,7 @@
 
 #include "common/error.h"
 #include "registry/http_error.h"
-#include "registry/json.h"
+#include "common/json.h"
 
 namespace obd::registry {
 namespace {

@@ -7,7 +7,7 @@
 #include <charconv>
 #include <ctime>
 
-#include "registry/json.h"
+#include "common/json.h"
 #include "registry/retry.h"
 
 namespace obd::registry {

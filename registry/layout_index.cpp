@@ -13,7 +13,7 @@
 #include "common/error.h"
 #include "common/spool.h"
 #include "common/unique_fd.h"
-#include "registry/json.h"
+#include "common/json.h"
 #include "registry/registry.h"
 
 namespace obd::registry {

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
-#include "registry/json.h"
+#include "common/json.h"
 #include "registry/registry.h"
 
 namespace obd::registry {

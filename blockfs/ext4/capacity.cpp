@@ -13,44 +13,53 @@ namespace {
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 constexpr uint64_t kInodeBytes = 256;
 
-CapacityNeeds needs_of(const TarEntry& entry) {
-  CapacityNeeds needs{.blocks = 0, .inodes = entry.type == TarEntry::Type::kHardlink ? 0u : 1u};
-  for (const TarEntry::Segment& segment : entry.segments) {
-    needs.blocks += (segment.bytes + 2 * kBlockBytes - 1) / kBlockBytes;
-  }
-  if (entry.type == TarEntry::Type::kDirectory) ++needs.blocks;
-  return needs;
-}
-
 bool fits(uint64_t gib, const CapacityNeeds& needs) {
   const uint64_t disk = gib * kGiB;
   const uint64_t inodes = disk / bytes_per_inode(disk);
   // Tables, bitmaps, descriptors, and a little for directories that grow.
   const uint64_t overhead = inodes * kInodeBytes / kBlockBytes + disk / kBlockBytes / 200;
-  return needs.inodes + needs.inodes / 50 < inodes && needs.blocks + needs.blocks / 50 + overhead < disk / kBlockBytes;
+  return needs.inodes + needs.inodes / 50 < inodes &&
+         needs.blocks + needs.blocks / 50 + overhead < disk / kBlockBytes;
 }
 
 }  // namespace
 
-CapacityNeeds count_remaining(const TarEntry& entry, LayerTar& tar) {
-  CapacityNeeds total = needs_of(entry);
-  while (const TarEntry* next = tar.next()) {
-    const CapacityNeeds needs = needs_of(*next);
-    total.blocks += needs.blocks;
-    total.inodes += needs.inodes;
+void CapacityNeeds::add(const CapacityNeeds& more) {
+  blocks += more.blocks;
+  inodes += more.inodes;
+}
+
+LayerDoesNotFit::LayerDoesNotFit(const std::string& where, uint64_t disk_gib, const CapacityNeeds& all)
+    : CapacityError(fmt::format("{}: the disk of {} GiB is full", where, disk_gib)), needs_(all) {}
+
+CapacityNeeds needs_of(const TarEntry& entry) {
+  CapacityNeeds needs{.blocks = 0, .inodes = entry.type == TarEntry::Type::kHardlink ? 0u : 1u};
+  for (const TarEntry::Segment& segment : entry.segments) {
+    needs.blocks += segment.bytes / kBlockBytes + 2;
+  }
+  if (entry.type == TarEntry::Type::kDirectory) ++needs.blocks;
+  return needs;
+}
+
+CapacityNeeds count_remaining(LayerTar& tar) {
+  CapacityNeeds total;
+  while (const TarEntry* entry = tar.next()) {
+    total.add(needs_of(*entry));
+    if (!fits(kMaxVsizeGib, total)) break;
   }
   return total;
 }
 
-std::string vsize_advice(const Filesystem& filesystem, const CapacityNeeds& needs) {
-  const uint64_t disk = filesystem.block_count() * kBlockBytes;
+CapacityNeeds needs_of(const Filesystem& filesystem) {
   const uint64_t tables = uint64_t{filesystem.inode_count()} * kInodeBytes / kBlockBytes;
   const uint64_t used = filesystem.block_count() - filesystem.free_blocks();
-  const CapacityNeeds all{.blocks = used - std::min(used, tables) + needs.blocks,
-                          .inodes = filesystem.inode_count() - filesystem.free_inodes() + needs.inodes};
-  uint64_t gib = disk / kGiB + 1;
-  while (gib < kMaxVsizeGib && !fits(gib, all)) gib = std::min(kMaxVsizeGib, gib + std::max<uint64_t>(1, gib / 8));
-  if (!fits(gib, all)) return fmt::format("no disk up to --vsize {} holds it", kMaxVsizeGib);
+  return {.blocks = used - std::min(used, tables), .inodes = filesystem.inode_count() - filesystem.free_inodes()};
+}
+
+std::string vsize_advice(uint64_t disk_gib, const CapacityNeeds& needs) {
+  uint64_t gib = std::min(disk_gib + 1, kMaxVsizeGib);
+  while (gib < kMaxVsizeGib && !fits(gib, needs)) gib = std::min(kMaxVsizeGib, gib + std::max<uint64_t>(1, gib / 8));
+  if (!fits(gib, needs)) return fmt::format("no disk up to --vsize {} holds the image", kMaxVsizeGib);
   return fmt::format("--vsize {} would do", gib);
 }
 

@@ -285,9 +285,9 @@ void Applier::make_special(Directory& parent, std::string_view name, const TarEn
   tree_.put(parent, name, inode, type);
 }
 
-[[noreturn]] void report_full_disk(const Filesystem& filesystem, const CapacityNeeds& needs, std::string_view what) {
-  throw CapacityError(fmt::format("{}: the disk of {} GiB is full; for what this layer holds, {}", what,
-                                  filesystem.block_count() * kBlockBytes >> 30, vsize_advice(filesystem, needs)));
+[[noreturn]] void report_full_disk(const Filesystem& filesystem, CapacityNeeds more, const std::string& where) {
+  more.add(needs_of(filesystem));
+  throw LayerDoesNotFit(where, filesystem.block_count() * kBlockBytes >> 30, more);
 }
 
 AppliedLayer apply_members(Filesystem& filesystem, MetadataStore& store, LayerTar& tar, DeltaSink& sink) {
@@ -297,7 +297,9 @@ AppliedLayer apply_members(Filesystem& filesystem, MetadataStore& store, LayerTa
       applier.apply(*entry);
     } catch (const DiskFull&) {
       const std::string where = tar.describe_member();
-      report_full_disk(filesystem, count_remaining(*entry, tar), where);
+      CapacityNeeds more = needs_of(*entry);
+      more.add(count_remaining(tar));
+      report_full_disk(filesystem, more, where);
     } catch (const TarError&) {
       throw;
     } catch (Error& error) {
@@ -309,7 +311,7 @@ AppliedLayer apply_members(Filesystem& filesystem, MetadataStore& store, LayerTa
   try {
     applier.finish();
   } catch (const DiskFull&) {
-    report_full_disk(filesystem, {.blocks = filesystem.block_count() / 100, .inodes = 0}, "writing the directories");
+    report_full_disk(filesystem, {.blocks = filesystem.block_count() / 100, .inodes = 0}, "writing the layer's directories");
   }
   return applier.result;
 }

@@ -23,7 +23,7 @@ void decompress(const std::vector<std::byte>& compressed, MetadataStore::Page& p
 
 /// A block's bytes: as a page, or compressed.
 struct MetadataStore::Content {
-  std::unique_ptr<Page> page;
+  PagePointer page{nullptr, {nullptr}};
   std::vector<std::byte> compressed;
 
   bool present() const { return page || !compressed.empty(); }
@@ -46,12 +46,27 @@ uint64_t MetadataStore::memory_bytes() const {
   return hot_pages_ * kBlockBytes + compressed_bytes_ + entries_.size() * kEntryBytes + charged_bytes_;
 }
 
-std::unique_ptr<MetadataStore::Page> MetadataStore::new_page() {
+std::unique_ptr<MetadataStore::Page, MetadataStore::PagePool::Return> MetadataStore::PagePool::take() {
+  constexpr size_t kSlabPages = 64;
+  if (free_.empty()) {
+    Page* slab = slabs_.emplace_back(std::make_unique_for_overwrite<Page[]>(kSlabPages)).get();
+    free_.reserve(slabs_.size() * kSlabPages);  // so that giving back cannot fail
+    for (size_t i = kSlabPages; i > 0; --i) free_.push_back(&slab[i - 1]);
+  }
+  Page* page = free_.back();
+  free_.pop_back();
+  return {page, Return{this}};
+}
+
+MetadataStore::PagePointer MetadataStore::new_page() {
   ++hot_pages_;
-  if (free_pages_.empty()) return std::make_unique<Page>();
-  auto page = std::move(free_pages_.back());
-  free_pages_.pop_back();
-  return page;
+  return pages_.take();
+}
+
+void MetadataStore::release_page(PagePointer& page) {
+  if (!page) return;
+  --hot_pages_;
+  page.reset();
 }
 
 void MetadataStore::read_below(uint64_t block, Page& page) const {
@@ -118,10 +133,7 @@ void MetadataStore::forget(uint64_t block) {
   const auto at = entries_.find(block);
   if (at == entries_.end()) return;
   for (Content* content : {&at->second.current, &at->second.original}) {
-    if (content->page) {
-      --hot_pages_;
-      free_pages_.push_back(std::move(content->page));
-    }
+    release_page(content->page);
     compressed_bytes_ -= content->compressed.size();
   }
   entries_.erase(at);
@@ -144,8 +156,7 @@ void MetadataStore::compress(Entry& entry) {
       content->compressed.assign(room.begin(), room.begin() + size);
     }
     compressed_bytes_ += content->compressed.size();
-    --hot_pages_;
-    free_pages_.push_back(std::move(content->page));
+    release_page(content->page);
   }
 }
 
@@ -217,8 +228,7 @@ void MetadataStore::flush(const Emit& emit) {
       entry.original = {};
       if (old.page) {
         *below = *old.page;
-        --hot_pages_;
-        free_pages_.push_back(std::move(old.page));
+        release_page(old.page);
       } else {
         decompress(old.compressed, *below);
         compressed_bytes_ -= old.compressed.size();

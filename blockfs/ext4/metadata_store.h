@@ -48,7 +48,20 @@ class MetadataStore {
   uint64_t memory_bytes() const;
 
  private:
-  struct Compressed;
+  /// Pages come in slabs: one by one they would cost a system call each while the heap grows.
+  class PagePool {
+   public:
+    struct Return {
+      PagePool* pool;
+      void operator()(Page* page) const noexcept { pool->free_.push_back(page); }
+    };
+    std::unique_ptr<Page, Return> take();
+
+   private:
+    std::vector<std::unique_ptr<Page[]>> slabs_;
+    std::vector<Page*> free_;
+  };
+  using PagePointer = std::unique_ptr<Page, PagePool::Return>;
   struct Content;
   struct Entry;
 
@@ -59,16 +72,17 @@ class MetadataStore {
   void compress(Entry& entry);
   bool drop(uint64_t block);
   void require_budget();
-  std::unique_ptr<Page> new_page();
+  PagePointer new_page();
+  void release_page(PagePointer& page);
   void read_below(uint64_t block, Page& page) const;
 
   const ByteSource& below_;
   const uint64_t budget_bytes_;
   const uint64_t hot_limit_pages_;
+  PagePool pages_;  // outlives the entries
   std::unordered_map<uint64_t, Entry> entries_;
   std::deque<uint64_t> hot_queue_;   // blocks in the order in which they became hot; some are no more
   std::deque<uint64_t> cold_queue_;  // likewise, compressed
-  std::vector<std::unique_ptr<Page>> free_pages_;
   uint64_t hot_pages_ = 0;
   uint64_t compressed_bytes_ = 0;
   uint64_t charged_bytes_ = 0;

@@ -28,7 +28,7 @@ from tests.images.listing import list_tree  # noqa: E402
 BUILD = Path(os.environ.get("OBD_BUILD", ROOT / "build" / "release")).resolve()
 CONVERTOR = BUILD / "tools" / "convertor"
 OBDCTL = BUILD / "tools" / "obdctl"
-MKBASE = BUILD / "baselayers" / "obd-mkbase"
+MKBASE = BUILD / "tools" / "obd-mkbase"
 IS_ROOT = os.geteuid() == 0
 TIMEOUT = 300
 

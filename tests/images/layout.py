@@ -59,6 +59,7 @@ class Layer:
     entries: list = field(default_factory=list)
     end: bytes = END_MARK
     blob: bytes | None = None  # overrides what compress() would give
+    diff_id: str | None = None  # overrides the digest of tar()
     defaults: dict = field(default_factory=dict)  # encode() options of every entry
 
     def add(self, entry, **options):
@@ -136,7 +137,7 @@ class Layout:
             suffix = {"gzip": ("+gzip", ".gzip"), "zstd": ("+zstd", ".zstd"), "none": ("", "")}[layer.compression]
             media_type = types["layer"] + suffix[0 if types is OCI else 1]
             descriptors.append(self.blob(layer.compress(), media_type))
-            diff_ids.append(sha256(layer.tar()))
+            diff_ids.append(layer.diff_id or sha256(layer.tar()))
         platform = platform or {"architecture": "amd64", "os": "linux"}
         config_json = {**platform, "config": {"Cmd": ["/bin/true"], "Env": ["PATH=/bin"]},
                        "rootfs": {"type": "layers", "diff_ids": diff_ids},

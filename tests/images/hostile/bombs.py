@@ -1,5 +1,6 @@
 """Small inputs that ask for much memory, time or disk."""
 
+import hashlib
 import struct
 import zlib
 
@@ -24,9 +25,9 @@ def gzip_zeroes(prefix, count, suffix):
             + deflate.flush() + struct.pack("<II", zlib.crc32(suffix, crc), size & 0xFFFFFFFF))
 
 
-def with_blob(layout, blob):
+def with_blob(layout, blob, diff_id=None):
     bottom, top = Layer().file(b"bottom", b"1"), Layer()
-    top.blob = blob
+    top.blob, top.diff_id = blob, diff_id
     layout.tag("test", layout.image([bottom, top]))
 
 
@@ -40,8 +41,14 @@ def file_larger_than_disk(layout):
 def files_larger_than_disk(layout):
     """Many files that fill a disk of 1 GiB together."""
     size = 48 << 20
-    blob = b"".join(gzip_zeroes(header(b"victim%d" % i, b"0", size=size), size, b"") for i in range(24))
-    with_blob(layout, blob + gzip_member(END_MARK))
+    heads = [header(b"victim%d" % i, b"0", size=size) for i in range(24)]
+    plain = hashlib.sha256()
+    for head in heads:
+        plain.update(head + bytes(size))
+    plain.update(END_MARK)
+    # The diffID is right: on a larger disk this image is a good one.
+    with_blob(layout, b"".join(gzip_zeroes(head, size, b"") for head in heads) + gzip_member(END_MARK),
+              "sha256:" + plain.hexdigest())
 
 
 @image(codes=(8,), says=r"--vsize", arguments=("--vsize", "1"))

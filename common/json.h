@@ -1,12 +1,12 @@
 #pragma once
 
-// Private to this folder, for .cpp files alone: registry.h stays free of third-party headers.
+// For .cpp files alone: public headers stay free of third-party ones.
 
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
-namespace obd::registry {
+namespace obd {
 
 /// Keeps the order of an object's fields, so that what we rewrite differs only where we meant it to.
 using Json = nlohmann::ordered_json;
@@ -18,4 +18,4 @@ Json parse_json(std::string_view text, const std::string& what);
 /// The text of a field; empty if there is no such field or it holds something else.
 std::string text_field(const Json& object, const char* key);
 
-}  // namespace obd::registry
+}  // namespace obd

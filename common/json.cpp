@@ -1,10 +1,10 @@
-#include "registry/json.h"
+#include "common/json.h"
 
 #include <fmt/format.h>
 
 #include "common/error.h"
 
-namespace obd::registry {
+namespace obd {
 namespace {
 
 constexpr int kMaxDepth = 64;
@@ -31,4 +31,4 @@ std::string text_field(const Json& object, const char* key) {
   return field != object.end() && field->is_string() ? field->get<std::string>() : std::string();
 }
 
-}  // namespace obd::registry
+}  // namespace obd
