@@ -86,14 +86,16 @@ class Gzip final : public LayerDecompressor::Format {
   enum class Position { kHeader, kBody, kBetweenMembers };
   static constexpr size_t kMaxHeaderBytes = 1 << 20;
 
-  /// Takes what belongs to the header; the rest stays in `data`.
+  /// Takes what belongs to the header; the rest stays in `data`. Copies little more than the header is long:
+  /// a stream may have millions of members.
   void read_header(std::span<const std::byte>& data) {
     const size_t before = header_.size();
-    header_.insert(header_.end(), data.begin(), data.end());
+    const auto more = data.first(std::min(data.size(), std::max<size_t>(512, before)));
+    header_.insert(header_.end(), more.begin(), more.end());
     const auto length = header_length();
     if (!length) {
       if (header_.size() > kMaxHeaderBytes) fail("a gzip header of more than 1 MiB");
-      data = {};
+      data = data.subspan(more.size());
       return;
     }
     data = data.subspan(*length - before);
@@ -219,10 +221,9 @@ LayerDecompressor::LayerDecompressor(std::string what, ChunkSink& out) : what_(s
 LayerDecompressor::~LayerDecompressor() = default;
 
 void LayerDecompressor::choose_format() {
-  const uint32_t magic = start_.size() >= kMagicBytes ? load_le<uint32_t>(start_.data()) : 0;
-  if ((magic & 0xFFFF) == 0x8B1F) {
+  if (start_.size() >= 2 && load_le<uint16_t>(start_.data()) == 0x8B1F) {
     format_ = std::make_unique<Gzip>(what_, out_);
-  } else if (is_zstd(magic)) {
+  } else if (start_.size() >= kMagicBytes && is_zstd(load_le<uint32_t>(start_.data()))) {
     format_ = std::make_unique<Zstd>(what_, out_);
   } else {
     format_ = std::make_unique<Plain>(what_, out_);

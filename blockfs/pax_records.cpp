@@ -5,13 +5,12 @@
 #include <charconv>
 
 #include "blockfs/layer_tar.h"
-#include "common/error.h"
 
 namespace obd::blockfs {
 namespace {
 
 [[noreturn]] void fail(std::string_view what, std::string_view cause) {
-  throw DataError(fmt::format("{}: pax header: {}", what, cause));
+  throw TarError(fmt::format("{}: pax header: {}", what, cause));
 }
 
 int64_t parse_seconds(std::string_view text, bool negative, std::string_view what, std::string_view all) {
@@ -44,6 +43,7 @@ std::pair<int64_t, uint32_t> parse_time(std::string_view text, std::string_view 
     for (size_t i = fraction.size(); i < 9; ++i) nanoseconds *= 10;
   }
   if (!negative || (nanoseconds == 0 && !below_nanoseconds)) return {seconds, nanoseconds};
+  if (seconds == INT64_MIN) fail(what, fmt::format("'{}' is not a time", all.substr(0, 40)));
   if (below_nanoseconds) ++nanoseconds;
   if (nanoseconds == 1'000'000'000) return {seconds - 1, 0};
   return {seconds - 1, 1'000'000'000 - nanoseconds};

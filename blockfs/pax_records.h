@@ -32,7 +32,7 @@ struct PaxRecords {
   std::vector<std::pair<uint64_t, uint64_t>> sparse_map;  // offset, bytes: formats 0.0 and 0.1
 
   /// Adds the records of one header; a later record replaces an earlier one, and an empty value removes it.
-  /// Throws DataError that starts with `what`.
+  /// Throws TarError that starts with `what`.
   void parse(std::string_view records, std::string_view what);
 };
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "common/error.h"
+#include "blockfs/layer_tar.h"
 
 namespace obd::blockfs {
 namespace {
@@ -61,7 +61,7 @@ std::string TarHeader::path() const {
 
 int64_t TarHeader::signed_number(size_t at, size_t width, std::string_view field, std::string_view what) const {
   const auto fail = [&]() -> int64_t {
-    throw DataError(fmt::format("{}: the field {} is no valid number", what, field));
+    throw TarError(fmt::format("{}: the field {} is no valid number", what, field));
   };
   const auto* raw = reinterpret_cast<const unsigned char*>(&bytes_[at]);
   if (raw[0] & 0x80) {  // base-256, two's complement below the top bit
@@ -93,7 +93,7 @@ uint64_t TarHeader::number(size_t at, size_t width, uint64_t limit, std::string_
                            std::string_view what) const {
   const int64_t value = signed_number(at, width, field, what);
   if (value < 0 || static_cast<uint64_t>(value) > limit) {
-    throw DataError(fmt::format("{}: the {} is out of range: {}", what, field, value));
+    throw TarError(fmt::format("{}: the {} is out of range: {}", what, field, value));
   }
   return static_cast<uint64_t>(value);
 }

@@ -14,7 +14,7 @@ namespace obd::blockfs {
 /// One 512-byte header block of a tar archive: POSIX.1-1988 ustar and what GNU, star and v7 do differently.
 /// Numbers are octal text or, with the top bit set, base-256.
 ///
-/// Errors: DataError that starts with `what`, for a field that is no number or out of its range.
+/// Errors: TarError that starts with `what`, for a field that is no number or out of its range.
 class TarHeader {
  public:
   static constexpr size_t kBytes = 512;

@@ -59,7 +59,7 @@ LayoutEntry LayoutRepository::entry_for(const std::string& reference) const {
   if (!Digest::is_valid(reference)) return index_.find_tag(reference);
   const Digest digest = Digest::parse(reference);
   if (auto entry = index_.find_digest(digest)) return *entry;
-  return {digest, FileSource(blob_path(digest)).size(), ""};
+  return {digest, find_blob(digest)->size(), ""};
 }
 
 Manifest LayoutRepository::pull_manifest(const std::string& reference, std::stop_token stop) {
@@ -70,13 +70,16 @@ Manifest LayoutRepository::pull_manifest(const std::string& reference, std::stop
   return {std::move(type), std::move(bytes), entry.digest};
 }
 
-std::shared_ptr<const ByteSource> LayoutRepository::find_blob(const BlobId& blob) const {
-  std::shared_ptr<const ByteSource> source;
+std::shared_ptr<const ByteSource> LayoutRepository::find_blob(const Digest& digest) const {
   {
     const std::lock_guard lock(mutex_);
-    if (const auto at = staged_.find(blob.digest); at != staged_.end()) source = at->second;
+    if (const auto at = staged_.find(digest); at != staged_.end()) return at->second;
   }
-  if (!source) source = std::make_shared<FileSource>(blob_path(blob.digest));
+  return std::make_shared<FileSource>(blob_path(digest));
+}
+
+std::shared_ptr<const ByteSource> LayoutRepository::find_blob(const BlobId& blob) const {
+  auto source = find_blob(blob.digest);
   check_size(blob, source->size(), name());
   return source;
 }
@@ -107,7 +110,7 @@ bool LayoutRepository::has_blob(const BlobId& blob, std::stop_token stop) {
   throw_if_stopped(stop);
   {
     const std::lock_guard lock(mutex_);
-    if (staged_.contains(blob.digest)) return true;
+    if (const auto at = staged_.find(blob.digest); at != staged_.end()) return at->second->size() == blob.size;
   }
   std::error_code error;
   const uint64_t size = fs::file_size(blob_path(blob.digest), error);

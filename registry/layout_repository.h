@@ -29,7 +29,9 @@ class LayoutRepository final : public Repository {
 
  private:
   std::filesystem::path blob_path(const Digest& digest) const;
-  /// A staged blob, or one of the directory; its size is checked.
+  /// A staged blob, or one of the directory.
+  std::shared_ptr<const ByteSource> find_blob(const Digest& digest) const;
+  /// Likewise; its size is checked.
   std::shared_ptr<const ByteSource> find_blob(const BlobId& blob) const;
   void publish_staged();
   void prepare_for_writing();

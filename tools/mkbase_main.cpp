@@ -16,7 +16,7 @@ Examples:
 )";
 
 ExitCode make_base(const std::vector<std::string>& args, tools::Run& run) {
-  cxxopts::Options options("obd-mkbase", "Makes the base layer for convertor --mkfs=false: an empty ext4 disk.");
+  cxxopts::Options options("obd-mkbase", "Makes a base layer for convertor: an empty ext4 disk.");
   options.add_options()("o,output", "the layer to write", cxxopts::value<std::string>(), "FILE")(
       "vsize", "size of the disk in GiB, 1 to 16384", cxxopts::value<uint64_t>()->default_value("64"), "GIB")(
       "h,help", "show this help")("version", "show the version");

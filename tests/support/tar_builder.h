@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <string>
 #include <string_view>
@@ -46,6 +47,24 @@ class TarBuilder {
   TarBuilder& hardlink(const std::string& name, const std::string& target) {
     return add({.name = name, .type = '1', .link = target});
   }
+  /// A GNU header that holds the name ('L') or the link target ('K') of the next member.
+  TarBuilder& long_text(char type, const std::string& text) {
+    return add({.name = "././@LongLink", .type = type, .content = text + '\0'});
+  }
+  /// Overwrites a part of the last member's header; its checksum is made right again.
+  TarBuilder& patch(size_t at, std::string_view text) {
+    std::string block(512, '\0');
+    std::memcpy(block.data(), &bytes_[last_header_], block.size());
+    text.copy(&block[at], text.size());
+    set_checksum(block);
+    std::memcpy(&bytes_[last_header_], block.data(), block.size());
+    return *this;
+  }
+  /// Bytes as they are, without padding.
+  TarBuilder& raw(std::string_view text) {
+    append(text);
+    return *this;
+  }
   /// Extended headers for the next member ('x') or all that follow ('g').
   TarBuilder& records(char type, const std::map<std::string, std::string>& records) {
     std::string text;
@@ -77,17 +96,22 @@ class TarBuilder {
     put(116, fmt::format("{:07o}", member.gid));
     put(124, fmt::format("{:011o}", size));
     put(136, fmt::format("{:011o}", member.mtime));
-    put(148, "        ");
     block[156] = member.type;
     put(157, std::string_view(member.link).substr(0, 100));
     put(257, std::string_view("ustar\00000", 8));
     put(329, fmt::format("{:07o}", member.major));
     put(337, fmt::format("{:07o}", member.minor));
+    set_checksum(block);
+    last_header_ = bytes_.size();
+    append(block);
+  }
+  static void set_checksum(std::string& block) {
+    block.replace(148, 8, 8, ' ');
     unsigned sum = 0;
     for (const char c : block) sum += static_cast<unsigned char>(c);
-    put(148, fmt::format("{:06o}", sum));
+    const std::string digits = fmt::format("{:06o}", sum);
+    block.replace(148, digits.size(), digits);
     block[154] = '\0';
-    append(block);
   }
   void body(const std::string& content) {
     append(content);
@@ -99,6 +123,7 @@ class TarBuilder {
   }
 
   Bytes bytes_;
+  size_t last_header_ = 0;
 };
 
 }  // namespace obd::test

@@ -50,7 +50,7 @@ TEST(LsmtHeader, StandsAtTheOffsetsOfTheFormat) {
   EXPECT_EQ(load_le<uint64_t>(&bytes[32]), 0x1000U);
   EXPECT_EQ(load_le<uint64_t>(&bytes[40]), 256U);
   EXPECT_EQ(load_le<uint64_t>(&bytes[48]), uint64_t{64} << 30);
-  EXPECT_EQ(std::memcmp(&bytes[56], kUuidB, 37), 0);
+  EXPECT_EQ(std::memcmp(&bytes[56], "66666666-7777-8888-9999-AAAAAAAAAAAA", 37), 0);
   EXPECT_EQ(std::memcmp(&bytes[93], kUuidA, 37), 0);
   EXPECT_EQ(bytes[132], std::byte{1});
   EXPECT_EQ(bytes[133], std::byte{1});
