@@ -29,13 +29,14 @@ std::string annotation_of(const convertor::Descriptor& layer, const char* key) {
 void verify_descriptor(const LoadedImage& image, size_t number) {
   const convertor::Descriptor& layer = image.manifest.layers[number];
   const auto fail = [&](const std::string& what) { throw DataError(what); };
+  if (annotation_of(layer, convertor::annotation::kVersion).empty()) {
+    fail(fmt::format("not an overlaybd layer: it has no annotation {}", convertor::annotation::kVersion));
+  }
   if (image.config.diff_ids[number] != layer.digest) {
     fail(fmt::format("its diff ID is {}, not the digest of the blob", image.config.diff_ids[number].text()));
   }
-  const std::string version = annotation_of(layer, convertor::annotation::kVersion);
   const std::string digest = annotation_of(layer, convertor::annotation::kBlobDigest);
   const std::string size = annotation_of(layer, convertor::annotation::kBlobSize);
-  if (version.empty()) fail(fmt::format("it has no annotation {}", convertor::annotation::kVersion));
   if (digest != layer.digest.text())
     fail(fmt::format("the annotation blob-digest says '{}'", printable(digest)));
   if (size != fmt::format("{}", layer.size))
