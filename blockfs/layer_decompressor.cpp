@@ -34,6 +34,7 @@ class LayerDecompressor::Format {
 namespace {
 
 constexpr size_t kMagicBytes = 4;
+constexpr uint16_t kGzipMagic = 0x8B1F;
 
 class Plain final : public LayerDecompressor::Format {
  public:
@@ -109,8 +110,8 @@ class Gzip final : public LayerDecompressor::Format {
   std::optional<size_t> header_length() const {
     constexpr size_t kFixedBytes = 10;
     enum Flag : uint8_t { kHeaderCrc = 2, kExtra = 4, kName = 8, kComment = 16, kReserved = 0xE0 };
+    if (header_.size() >= 2 && load_le<uint16_t>(header_.data()) != kGzipMagic) fail("no gzip magic");
     if (header_.size() < kFixedBytes) return std::nullopt;
-    if (header_[0] != std::byte{0x1F} || header_[1] != std::byte{0x8B}) fail("no gzip magic");
     if (header_[2] != std::byte{8}) fail("unsupported gzip compression method");
     const auto flags = std::to_integer<uint8_t>(header_[3]);
     if (flags & kReserved) fail("unknown gzip flags");
@@ -221,7 +222,7 @@ LayerDecompressor::LayerDecompressor(std::string what, ChunkSink& out) : what_(s
 LayerDecompressor::~LayerDecompressor() = default;
 
 void LayerDecompressor::choose_format() {
-  if (start_.size() >= 2 && load_le<uint16_t>(start_.data()) == 0x8B1F) {
+  if (start_.size() >= 2 && load_le<uint16_t>(start_.data()) == kGzipMagic) {
     format_ = std::make_unique<Gzip>(what_, out_);
   } else if (start_.size() >= kMagicBytes && is_zstd(load_le<uint32_t>(start_.data()))) {
     format_ = std::make_unique<Zstd>(what_, out_);

@@ -44,7 +44,7 @@ Digest Digest::of(std::string_view data) { return of(std::as_bytes(std::span(dat
 
 struct Sha256::State {
   struct FreeContext {
-    void operator()(EVP_MD_CTX* context) const noexcept { EVP_MD_CTX_free(context); }
+    void operator()(EVP_MD_CTX* pointer) const noexcept { EVP_MD_CTX_free(pointer); }
   };
   std::unique_ptr<EVP_MD_CTX, FreeContext> context{EVP_MD_CTX_new()};
 };

@@ -25,7 +25,7 @@ struct ConvertOptions {
   /// Images of an index converted at a time; 0 is no limit.
   uint64_t concurrency_limit = 4;
   /// For filesystem metadata, of all images converted at a time, in bytes.
-  uint64_t metadata_budget_bytes = 160 << 20;
+  uint64_t metadata_budget_bytes = 384 << 20;
   /// Without it nothing is pushed; digests are computed all the same.
   bool upload = true;
   /// Keep each layer's blob in `work_directory`.

@@ -258,7 +258,7 @@ cxxopts::Options convertor_options() {
                               words()->default_value("tmp_conv"), "DIR")(
       "threads", "threads that compress; 0: one for each core", count("0"), "N")(
       "concurrency-limit", "images of an index converted at a time; 0: no limit", count("4"), "N")(
-      "metadata-budget", "memory for filesystem metadata, in MiB", count("160"), "MIB")(
+      "metadata-budget", "memory for filesystem metadata, in MiB", count("384"), "MIB")(
       "disable-sparse", "accepted for compatibility: no uncompressed layer is written, sparse or not",
       flag())("no-upload", "convert, but push nothing", flag())(
       "reserve", "keep each layer's blob in --dir", flag())("dump-manifest",

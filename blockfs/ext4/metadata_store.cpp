@@ -39,7 +39,7 @@ struct MetadataStore::Entry {
 MetadataStore::MetadataStore(const ByteSource& below, uint64_t budget_bytes)
     : below_(below),
       budget_bytes_(budget_bytes),
-      hot_limit_pages_(std::max<uint64_t>(16, budget_bytes / 2 / kBlockBytes)) {}
+      hot_limit_pages_(std::max<uint64_t>(16, budget_bytes / 4 / kBlockBytes)) {}
 MetadataStore::~MetadataStore() = default;
 
 uint64_t MetadataStore::memory_bytes() const {
