@@ -54,6 +54,9 @@ struct Implementation {
   std::function<std::unique_ptr<Backend>()> make;
 };
 
+/// Else the names of the tests would hold addresses.
+void PrintTo(const Implementation& implementation, std::ostream* out) { *out << implementation.name; }
+
 class RepositoryConformance : public testing::TestWithParam<Implementation> {
  protected:
   RepositoryConformance() : backend_(GetParam().make()), repository_(backend_->repository()) {}
