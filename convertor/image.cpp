@@ -50,9 +50,7 @@ Descriptor parse_descriptor(const Json& json, const std::string& what) {
   if (!size.is_number_unsigned()) throw DataError(fmt::format("{}: 'size' is not a number of bytes", what));
   Descriptor descriptor{.media_type = text_member(json, "mediaType", what),
                         .digest = Digest::parse(text_member(json, "digest", what)),
-                        .size = size.get<uint64_t>(),
-                        .annotations = {},
-                        .platform = {}};
+                        .size = size.get<uint64_t>()};
   if (descriptor.size > INT64_MAX) throw DataError(fmt::format("{}: 'size' is out of range", what));
   if (json.contains("annotations") && json.at("annotations").is_object()) {
     for (const auto& [key, value] : json.at("annotations").items()) {

@@ -14,21 +14,21 @@ namespace obd::convertor {
 
 /// os/architecture[/variant] as in an OCI index; empty where the index says nothing.
 struct Platform {
-  std::string os;
-  std::string architecture;
-  std::string variant;
-  std::string os_version;
+  std::string os = {};
+  std::string architecture = {};
+  std::string variant = {};
+  std::string os_version = {};
   /// "linux/arm64/v8"
   std::string text() const;
 };
 
 /// OCI content descriptor.
 struct Descriptor {
-  std::string media_type;
-  Digest digest;
+  std::string media_type = {};
+  Digest digest = {};
   uint64_t size = 0;  // bytes
-  std::map<std::string, std::string> annotations;
-  std::optional<Platform> platform;
+  std::map<std::string, std::string> annotations = {};
+  std::optional<Platform> platform = {};
 
   registry::BlobId blob() const { return {digest, size}; }
 };

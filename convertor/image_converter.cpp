@@ -53,8 +53,7 @@ Descriptor layer_descriptor(const Digest& digest, uint64_t size, bool oci) {
           .size = size,
           .annotations = {{annotation::kVersion, "0.1.0"},
                           {annotation::kBlobDigest, digest.text()},
-                          {annotation::kBlobSize, fmt::format("{}", size)}},
-          .platform = {}};
+                          {annotation::kBlobSize, fmt::format("{}", size)}}};
 }
 
 /// The filesystem of the layers so far.
@@ -341,16 +340,12 @@ void ImageBuild::make_manifest() {
   const Descriptor config_descriptor{
       .media_type = std::string(options_.oci ? media_type::kOciConfig : media_type::kDockerConfig),
       .digest = Digest::of(config),
-      .size = config.size(),
-      .annotations = {},
-      .platform = {}};
+      .size = config.size()};
   const MediaTypes types = options_.oci ? MediaTypes::kOci : MediaTypes::kDocker;
   const std::string manifest = rewrite_manifest(source_.bytes, types, config_descriptor, layers);
   result_.manifest = {.media_type = std::string(options_.oci ? media_type::kOciManifest : media_type::kDockerManifest),
                       .digest = Digest::of(manifest),
-                      .size = manifest.size(),
-                      .annotations = {},
-                      .platform = {}};
+                      .size = manifest.size()};
   if (options_.dump_manifest) {
     fs::create_directories(directory());
     write_file_atomically(directory() / "config.json", config);

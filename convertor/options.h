@@ -16,9 +16,9 @@ struct ConvertOptions {
   /// Changes layers: the virtual disk in GiB, 1 to 16384.
   uint64_t vsize_gib = 64;
   /// Changes layers.
-  blockfs::ZFileOptions zfile;
+  blockfs::ZFileOptions zfile = {};
   /// Used where `mkfs` is not set.
-  std::filesystem::path base_layer;
+  std::filesystem::path base_layer = {};
   /// OCI media types on the result; otherwise Docker's.
   bool oci = false;
 

@@ -90,7 +90,7 @@ struct Credential {
 };
 
 struct RepositoryOptions {
-  std::optional<Credential> credential;
+  std::optional<Credential> credential = {};
   /// HTTP instead of HTTPS. Loopback hosts are tried over HTTPS first, then HTTP, without it.
   bool plain_http = false;
   /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`.

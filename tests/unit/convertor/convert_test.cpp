@@ -66,9 +66,10 @@ class Convert : public testing::Test {
     return {};
   }
   /// The tree in a converted image.
-  blockfs::TreeListing tree_of(const std::string& manifest) {
+  blockfs::TreeListing tree_of(const std::string& bytes) {
     std::vector<std::shared_ptr<const blockfs::LsmtLayer>> layers;
-    for (const Json& layer : Json::parse(manifest)["layers"]) {
+    const Json manifest = Json::parse(bytes);
+    for (const Json& layer : manifest["layers"]) {
       const registry::BlobId id{Digest::parse(layer["digest"].get<std::string>()), layer["size"].get<uint64_t>()};
       layers.push_back(blockfs::open_layer_blob(target_.repository().open_blob(id)).layer);
     }
