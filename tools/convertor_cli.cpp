@@ -169,6 +169,21 @@ class WorkDirectory {
   const bool existed_;
 };
 
+/// The log goes through the view while that lives, and to the plain stream afterwards.
+class LogThroughView {
+ public:
+  LogThroughView(ProgressView& view, std::ostream& err, bool verbose) : err_(err), verbose_(verbose) {
+    configure_logging(view.log(), verbose);
+  }
+  ~LogThroughView() { configure_logging(err_, verbose_); }
+  LogThroughView(const LogThroughView&) = delete;
+  LogThroughView& operator=(const LogThroughView&) = delete;
+
+ private:
+  std::ostream& err_;
+  const bool verbose_;
+};
+
 /// A layout keeps every blob of an image open until the image is whole.
 void raise_file_limit() {
   rlimit limit{};
@@ -189,7 +204,7 @@ ExitCode convert(const Request& request, Run& run, const cxxopts::ParseResult& p
   const auto started = std::chrono::steady_clock::now();
   convertor::ProgressBoard progress;
   ProgressView view(progress, run.io.err, request.progress, run.io.tty);
-  configure_logging(view.log(), parsed["verbose"].as<bool>());
+  const LogThroughView log(view, run.io.err, parsed["verbose"].as<bool>());
   if (request.registry.credential && text(parsed, "username").find(':') != std::string::npos) {
     spdlog::warn("a password on the command line can be seen by other users of this machine");
   }

@@ -98,6 +98,7 @@ uint64_t Allocator::end_of_dynamic_blocks() const {
 
 void Allocator::begin_layer() {
   block_cursor_ = std::max<uint64_t>(end_of_dynamic_blocks(), fs_->super->s_first_data_block);
+  wrapped_ = false;
   const ext2_ino_t last = fs_->super->s_inodes_count;
   ext2_ino_t end = EXT2_FIRST_INODE(fs_->super);
   for (ext2_ino_t at = end; at <= last;) {
@@ -125,6 +126,7 @@ BlockRun Allocator::next_free_run(uint64_t count) {
       return {first, after - first};
     }
     // Nothing left behind the cursor: holes, from the start of the disk.
+    wrapped_ = true;
     block_cursor_ = fs_->super->s_first_data_block;
   }
   throw DiskFull("the disk is full");

@@ -25,6 +25,8 @@ class Allocator {
   /// The next free block, left for the caller (libext2fs) to mark.
   uint64_t choose_block() { return next_free_run(1).first; }
   uint32_t allocate_inode(bool is_directory);
+  /// Whether blocks may have been given out again that this layer had freed.
+  bool reuses_blocks() const { return wrapped_; }
   /// Throws DataError if the run is not within the filesystem or not in use.
   void free_blocks(BlockRun run);
   void free_inode(uint32_t inode, bool is_directory);
@@ -38,6 +40,7 @@ class Allocator {
   Ext2Fs fs_;
   std::vector<BlockRun> static_;  // group metadata and reserved inodes' content, sorted, disjoint
   uint64_t block_cursor_ = 0;
+  bool wrapped_ = false;  // the cursor has gone back to the start of the disk
   uint32_t inode_cursor_ = 0;
 };
 

@@ -151,6 +151,7 @@ std::vector<BlockRun> Filesystem::allocate_blocks(uint64_t count) {
   return impl_->allocator->allocate_blocks(count);
 }
 uint32_t Filesystem::allocate_inode(bool is_directory) { return impl_->allocator->allocate_inode(is_directory); }
+bool Filesystem::reuses_blocks() const { return impl_->allocator->reuses_blocks(); }
 uint64_t Filesystem::free_blocks() const { return ext2fs_free_blocks_count(impl_->fs->super); }
 uint32_t Filesystem::free_inodes() const { return impl_->fs->super->s_free_inodes_count; }
 uint32_t Filesystem::inode_count() const { return impl_->fs->super->s_inodes_count; }

@@ -75,6 +75,8 @@ class Filesystem {
 
   /// Next free blocks behind the cursor, in as few runs as the disk allows.
   std::vector<BlockRun> allocate_blocks(uint64_t count);
+  /// Whether this layer may have given a block twice: first to a file that it replaced later.
+  bool reuses_blocks() const;
   uint32_t allocate_inode(bool is_directory);
   uint64_t free_blocks() const;
   uint64_t block_count() const;

@@ -322,10 +322,13 @@ AppliedLayer apply_layer(Filesystem& filesystem, MetadataStore& store, LayerTar&
   filesystem.begin_layer();
   AppliedLayer result = apply_members(filesystem, store, tar, sink);
   filesystem.flush();
-  store.flush([&](uint64_t block, std::span<const std::byte> data) {
+  const auto emit = [&](uint64_t block, std::span<const std::byte> data) {
     sink.metadata_block(block, data);
     ++result.metadata_blocks;
-  });
+  };
+  // Where a block may have held file data of this layer before, the sink has that: what equals the layers below
+  // must be said all the same.
+  store.flush(emit, filesystem.reuses_blocks());
   tar.drain();
   return result;
 }

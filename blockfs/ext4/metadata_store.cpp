@@ -213,7 +213,7 @@ void MetadataStore::charge(uint64_t bytes) {
   if (memory_bytes() > budget_bytes_) require_budget();
 }
 
-void MetadataStore::flush(const Emit& emit) {
+void MetadataStore::flush(const Emit& emit, bool even_unchanged) {
   std::vector<uint64_t> dirty;
   for (const auto& [block, entry] : entries_) {
     if (entry.dirty) dirty.push_back(block);
@@ -236,7 +236,7 @@ void MetadataStore::flush(const Emit& emit) {
     } else {
       read_below(block, *below);
     }
-    if (now != *below) emit(block, now);
+    if (even_unchanged || now != *below) emit(block, now);
     entry.dirty = false;
     shrink_hot();
   }

@@ -37,9 +37,10 @@ class MetadataStore {
   void write(uint64_t block, std::span<const std::byte, kBlockBytes> data);
   /// The block's content no longer matters (it was freed).
   void forget(uint64_t block);
-  /// Hands every block whose content differs from what lies below to `emit`, in ascending order. Afterwards
-  /// all blocks count as unchanged, so `below` must show them before anything is dropped again.
-  void flush(const Emit& emit);
+  /// Hands every block whose content differs from what lies below to `emit`, in ascending order; with
+  /// `even_unchanged` every block that was written. Afterwards all blocks count as unchanged, so `below` must
+  /// show them before anything is dropped again.
+  void flush(const Emit& emit, bool even_unchanged = false);
 
   /// Memory that others hold for the same purpose counts against the same budget.
   void charge(uint64_t bytes);
