@@ -105,18 +105,30 @@ void Spool::move_to_file() {
   }
   chunks_.clear();
   chunks_.shrink_to_fit();
+  size_written_ = offset;
+}
+
+void Spool::write_tail() {
+  write_fully(file_.get(), size_written_, tail_, name());
+  size_written_ += tail_.size();
+  tail_.clear();
 }
 
 void Spool::append(std::span<const std::byte> data) {
   synced_ = false;
   if (!file_ && size_ + data.size() > options_.memory_limit) move_to_file();
   if (file_) {
-    write_fully(file_.get(), size_, data, name());
     size_ += data.size();
-    if (options_.write_behind && size_ - written_behind_ >= kWriteBehindBytes) {
+    while (!data.empty()) {
+      const size_t take = std::min(data.size(), kChunkBytes - tail_.size());
+      tail_.insert(tail_.end(), data.begin(), data.begin() + static_cast<ptrdiff_t>(take));
+      data = data.subspan(take);
+      if (tail_.size() == kChunkBytes) write_tail();
+    }
+    if (options_.write_behind && size_written_ - written_behind_ >= kWriteBehindBytes) {
       ::sync_file_range(file_.get(), static_cast<off_t>(written_behind_),
-                        static_cast<off_t>(size_ - written_behind_), SYNC_FILE_RANGE_WRITE);
-      written_behind_ = size_;
+                        static_cast<off_t>(size_written_ - written_behind_), SYNC_FILE_RANGE_WRITE);
+      written_behind_ = size_written_;
     }
     return;
   }
@@ -133,7 +145,13 @@ void Spool::append(std::span<const std::byte> data) {
 void Spool::overwrite(uint64_t offset, std::span<const std::byte> data) {
   OBD_CHECK(offset <= size_ && data.size() <= size_ - offset);
   synced_ = false;
-  if (file_) return write_fully(file_.get(), offset, data, name());
+  if (file_) {
+    const auto written = data.first(std::min<uint64_t>(data.size(), size_written_ - std::min(size_written_, offset)));
+    write_fully(file_.get(), offset, written, name());
+    const auto rest = data.subspan(written.size());
+    if (!rest.empty()) std::memcpy(&tail_[offset + written.size() - size_written_], rest.data(), rest.size());
+    return;
+  }
   while (!data.empty()) {
     auto& chunk = chunks_[offset / kChunkBytes];
     const size_t within = offset % kChunkBytes;
@@ -145,7 +163,13 @@ void Spool::overwrite(uint64_t offset, std::span<const std::byte> data) {
 }
 
 void Spool::do_read_at(uint64_t offset, std::span<std::byte> out) const {
-  if (file_) return read_fully(file_.get(), offset, out, name());
+  if (file_) {
+    const auto written = out.first(std::min<uint64_t>(out.size(), size_written_ - std::min(size_written_, offset)));
+    read_fully(file_.get(), offset, written, name());
+    const auto rest = out.subspan(written.size());
+    if (!rest.empty()) std::memcpy(rest.data(), &tail_[offset + written.size() - size_written_], rest.size());
+    return;
+  }
   while (!out.empty()) {
     const auto& chunk = chunks_[offset / kChunkBytes];
     const size_t within = offset % kChunkBytes;
@@ -176,6 +200,7 @@ Digest Spool::digest(std::stop_token stop) const {
 void Spool::sync() {
   if (!file_) move_to_file();
   if (synced_) return;
+  write_tail();
   if (::fsync(file_.get()) != 0) throw IoError::from_errno(fmt::format("syncing {}", name()), errno);
   synced_ = true;
 }

@@ -49,14 +49,18 @@ class Spool final : public ByteSource, public ByteSink {
 
  private:
   void move_to_file();
+  void write_tail();
   void link_as(const std::filesystem::path& path);
 
   Options options_;
   uint64_t size_ = 0;
+  uint64_t size_written_ = 0;  // to the file
   uint64_t written_behind_ = 0;
   bool synced_ = false;
   std::vector<std::vector<std::byte>> chunks_;  // while in memory
   UniqueFd file_;
+  // The end of the file that is not written yet: large aligned writes cost the kernel half of small ones.
+  std::vector<std::byte> tail_;
   std::filesystem::path linked_name_;  // only where the filesystem has no O_TMPFILE
 };
 
