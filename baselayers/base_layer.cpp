@@ -19,10 +19,7 @@ class EmptyStream final : public blockfs::ChunkStream {
 };
 
 std::string uuid_of(uint64_t vsize_gib) {
-  const Digest digest = Digest::of(fmt::format("overlaybd-convertor base layer ext4 {}", vsize_gib));
-  const std::string_view hex = digest.hex();
-  return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4), hex.substr(16, 4),
-                     hex.substr(20, 12));
+  return blockfs::lsmt_uuid(Digest::of(fmt::format("overlaybd-convertor base layer ext4 {}", vsize_gib)));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "common/c_handle.h"
 #include "common/error.h"
 
 namespace obd::blockfs {
@@ -22,22 +23,10 @@ std::string_view algorithm_name(Algorithm algorithm) {
 
 int default_level(Algorithm algorithm) { return algorithm == Algorithm::kLz4 ? 0 : 3; }
 
-namespace {
-
-template <auto Function>
-struct Free {
-  template <class T>
-  void operator()(T* pointer) const noexcept {
-    Function(pointer);
-  }
-};
-
-}  // namespace
-
 struct BlockCompressor::State {
   Algorithm algorithm;
   int level;
-  std::unique_ptr<ZSTD_CCtx, Free<ZSTD_freeCCtx>> zstd;
+  CHandle<ZSTD_CCtx, ZSTD_freeCCtx> zstd;
   std::vector<std::byte> lz4;
 };
 

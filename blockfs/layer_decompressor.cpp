@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "common/endian.h"
+#include "common/c_handle.h"
 #include "common/error.h"
 
 namespace obd::blockfs {
@@ -207,10 +208,7 @@ class Zstd final : public LayerDecompressor::Format {
   }
 
  private:
-  struct FreeContext {
-    void operator()(ZSTD_DCtx* context) const noexcept { ZSTD_freeDCtx(context); }
-  };
-  std::unique_ptr<ZSTD_DCtx, FreeContext> context_;
+  CHandle<ZSTD_DCtx, ZSTD_freeDCtx> context_;
   bool within_frame_ = false;
 };
 

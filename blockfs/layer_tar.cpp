@@ -41,6 +41,7 @@ class LayerTar::Impl {
     PaxRecords pax;
     std::optional<std::string> long_name;
     std::optional<std::string> long_link;
+    bool any_pax = false;
     bool any = false;
   };
 
@@ -155,8 +156,10 @@ bool LayerTar::Impl::handle_extended(const TarHeader& header, Extended& extended
   switch (header.type()) {
     case 'x':
     case 'X':  // Solaris
+      // What a local header says nothing of, or takes back, is as the global ones say, or nobody.
+      if (!extended.any_pax) static_cast<PaxFields&>(extended.pax) = global_;
       extended.pax.parse(read_extended(header.size(where())), where());
-      extended.any = true;
+      extended.any = extended.any_pax = true;
       return true;
     case 'g': global_.parse(read_extended(header.size(where())), where()); return true;
     case 'L': extended.long_name = long_text(); extended.any = true; return true;
@@ -208,12 +211,11 @@ void LayerTar::Impl::set_type(const TarHeader& header) {
 
 void LayerTar::Impl::fill_entry(const TarHeader& header, Extended& extended) {
   const PaxRecords& local = extended.pax;
+  if (!extended.any_pax) static_cast<PaxFields&>(extended.pax) = global_;
   const auto choose = [&](auto member, auto fallback) {
-    if (local.*member) return *(local.*member);
-    if (global_.*member) return *(global_.*member);
-    return fallback();
+    return local.*member ? *(local.*member) : fallback();
   };
-  using P = PaxRecords;
+  using P = PaxFields;
   entry_.path = choose(&P::path, [&] { return extended.long_name.value_or(header.path()); });
   if (local.sparse_name) entry_.path = *local.sparse_name;
   if (entry_.path.empty()) fail("it has no name");
@@ -239,7 +241,7 @@ void LayerTar::Impl::set_body(const TarHeader& header, const Extended& extended)
   segment_ = 0;
   segment_done_ = 0;
   const PaxRecords& pax = extended.pax;
-  uint64_t body = pax.size ? *pax.size : global_.size ? *global_.size : header.size(where());
+  uint64_t body = pax.size ? *pax.size : header.size(where());
   if (!has_body(header.type())) return;  // whatever size it claims
   const uint64_t stored = body;
   if (header.type() == 'S') {

@@ -100,6 +100,12 @@ LsmtHeader LsmtHeader::decode(std::span<const std::byte, kBytes> bytes, std::str
   };
 }
 
+std::string lsmt_uuid(const Digest& digest) {
+  const std::string_view hex = digest.hex();
+  return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4), hex.substr(16, 4),
+                     hex.substr(20, 12));
+}
+
 void LsmtEntry::encode(std::byte* out) const {
   // offset 50 | length 14 | moffset 55 | zeroed 1 | tag 8, lowest bit first
   store_le<uint64_t>(out, sector | (uint64_t{sectors} << 50));

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/digest.h"
+
 namespace obd::blockfs {
 
 inline constexpr uint64_t kSectorBytes = 512;
@@ -38,6 +40,9 @@ struct LsmtHeader {
   /// Throws DataError that starts with `what`. UUIDs come out in lower case, "none" as an empty text.
   static LsmtHeader decode(std::span<const std::byte, kBytes> bytes, std::string_view what);
 };
+
+/// The UUID of a layer that is named by `digest`: its first 32 hex digits, as the reference makes it of a chain ID.
+std::string lsmt_uuid(const Digest& digest);
 
 /// One run of sectors.
 struct LsmtEntry {

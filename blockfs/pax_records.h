@@ -10,9 +10,8 @@
 
 namespace obd::blockfs {
 
-/// What a pax extended header says (POSIX.1-2001, pax Interchange Format), and what GNU and SCHILY add.
-/// Unknown keywords are passed over, as the standard wants.
-struct PaxRecords {
+/// What stands in a pax extended header (POSIX.1-2001, pax Interchange Format) instead of in the tar header.
+struct PaxFields {
   std::optional<std::string> path;
   std::optional<std::string> link_path;
   std::optional<uint64_t> size;
@@ -21,6 +20,11 @@ struct PaxRecords {
   std::optional<std::pair<int64_t, uint32_t>> mtime;  // seconds, nanoseconds
   std::optional<uint32_t> device_major;
   std::optional<uint32_t> device_minor;
+};
+
+/// All that a pax extended header says, and what GNU and SCHILY add. Unknown keywords are passed over, as the
+/// standard wants.
+struct PaxRecords : PaxFields {
   std::map<std::string, std::string> xattrs;  // decoded
 
   // GNU sparse files

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "common/c_handle.h"
 #include "common/error.h"
 
 namespace obd {
@@ -43,10 +44,7 @@ Digest Digest::of(std::span<const std::byte> data) {
 Digest Digest::of(std::string_view data) { return of(std::as_bytes(std::span(data))); }
 
 struct Sha256::State {
-  struct FreeContext {
-    void operator()(EVP_MD_CTX* pointer) const noexcept { EVP_MD_CTX_free(pointer); }
-  };
-  std::unique_ptr<EVP_MD_CTX, FreeContext> context{EVP_MD_CTX_new()};
+  CHandle<EVP_MD_CTX, EVP_MD_CTX_free> context{EVP_MD_CTX_new()};
 };
 
 Sha256::Sha256() : state_(std::make_unique<State>()) {

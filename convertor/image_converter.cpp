@@ -40,13 +40,6 @@ void copy_bytes(const ByteSource& from, ByteSink& to) {
   }
 }
 
-/// The form of the reference: the first 32 hex digits of the chain ID.
-std::string uuid_of(const Digest& chain_id) {
-  const std::string_view hex = chain_id.hex();
-  return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4), hex.substr(16, 4),
-                     hex.substr(20, 12));
-}
-
 Descriptor layer_descriptor(const Digest& digest, uint64_t size, bool oci) {
   return {.media_type = std::string(oci ? media_type::kOciLayer : media_type::kDockerLayer),
           .digest = digest,
@@ -228,8 +221,8 @@ void ImageBuild::apply(size_t index) {
   const std::shared_ptr<Spool> spool = new_spool();
   const LayerOutput::Identity identity{
       .virtual_bytes = options_.vsize_gib * kGiB,
-      .uuid = uuid_of(chain_ids_[index]),
-      .parent_uuid = index == 0 ? base_uuid_ : uuid_of(chain_ids_[index - 1]),
+      .uuid = blockfs::lsmt_uuid(chain_ids_[index]),
+      .parent_uuid = index == 0 ? base_uuid_ : blockfs::lsmt_uuid(chain_ids_[index - 1]),
   };
   auto pending = std::make_shared<Pending>(Pending{
       .output = std::make_unique<LayerOutput>(spool, options_.zfile, identity, workshop_.pool, stages_.token()),

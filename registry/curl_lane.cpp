@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstdlib>
 
+#include "common/c_handle.h"
 #include "common/error.h"
 #include "registry/callback_guard.h"
 #include "registry/reference.h"
@@ -15,16 +16,9 @@
 namespace obd::registry {
 namespace {
 
-template <auto Fn>
-struct Free {
-  template <class T>
-  void operator()(T* handle) const noexcept {
-    Fn(handle);
-  }
-};
-using CurlEasy = std::unique_ptr<CURL, Free<curl_easy_cleanup>>;
-using CurlMulti = std::unique_ptr<CURLM, Free<curl_multi_cleanup>>;
-using CurlList = std::unique_ptr<curl_slist, Free<curl_slist_free_all>>;
+using CurlEasy = CHandle<CURL, curl_easy_cleanup>;
+using CurlMulti = CHandle<CURLM, curl_multi_cleanup>;
+using CurlList = CHandle<curl_slist, curl_slist_free_all>;
 
 constexpr long kReceiveBufferBytes = 256 << 10;
 constexpr long kSendBufferBytes = 512 << 10;

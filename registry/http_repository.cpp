@@ -97,7 +97,6 @@ bool HttpRepository::has_blob(const BlobId& blob, std::stop_token stop) {
 }
 
 std::unique_ptr<Spool> HttpRepository::new_spool() {
-  std::call_once(work_directory_cleared_, [this] { remove_stale_temporaries(work_directory_); });
   return std::make_unique<Spool>(
       Spool::Options{.directory = work_directory_, .memory_limit = spool_memory_bytes_});
 }

@@ -35,7 +35,6 @@ class HttpRepository final : public Repository {
   BlobUploader uploader_;
   const std::filesystem::path work_directory_;
   const uint64_t spool_memory_bytes_;
-  std::once_flag work_directory_cleared_;
 };
 
 }  // namespace obd::registry

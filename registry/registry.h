@@ -93,7 +93,8 @@ struct RepositoryOptions {
   std::optional<Credential> credential = {};
   /// HTTP instead of HTTPS. Loopback hosts are tried over HTTPS first, then HTTP, without it.
   bool plain_http = false;
-  /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`.
+  /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`. Clearing it of what killed
+  /// processes left is its owner's business.
   std::filesystem::path work_directory = "tmp_conv";
   uint64_t spool_memory_bytes = 8 << 20;
 };

@@ -4,27 +4,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <memory>
 
+#include "common/c_handle.h"
 #include "common/error.h"
 
 namespace obd::registry {
 namespace {
 
-struct FreeUrl {
-  void operator()(CURLU* handle) const noexcept { curl_url_cleanup(handle); }
-};
-using CurlUrl = std::unique_ptr<CURLU, FreeUrl>;
-
-struct FreeText {
-  void operator()(char* text) const noexcept { curl_free(text); }
-};
+using CurlUrl = CHandle<CURLU, curl_url_cleanup>;
 
 /// Empty if the URL has no such part.
 std::string part_of(CURLU* handle, CURLUPart part, unsigned flags = 0) {
   char* text = nullptr;
   if (curl_url_get(handle, part, &text, flags) != CURLUE_OK) return {};
-  const std::unique_ptr<char, FreeText> owner(text);
+  const CHandle<char, curl_free> owner(text);
   return text;
 }
 

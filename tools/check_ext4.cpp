@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "common/c_handle.h"
 #include "common/error.h"
 #include "tools/check_device.h"
 
@@ -16,12 +17,6 @@ namespace {
 constexpr uint64_t kReadBytes = 1 << 20;
 constexpr uint64_t kMaxTargetBytes = 4096;
 
-struct CloseFilesystem {
-  void operator()(struct_ext2_filsys* handle) const noexcept { ext2fs_free(handle); }
-};
-struct FreeExtents {
-  void operator()(ext2_extent_handle* handle) const noexcept { ext2fs_extent_free(handle); }
-};
 struct CloseXattrs {
   void operator()(ext2_xattr_handle* handle) const noexcept { ext2fs_xattrs_close(&handle); }
 };
@@ -93,7 +88,7 @@ class Ext4Reader::Impl {
     ext2_extent_handle_t raw = nullptr;
     check(ext2fs_extent_open2(fs(), number, reinterpret_cast<ext2_inode*>(&inode), &raw), number,
           "opening its extents");
-    const std::unique_ptr<ext2_extent_handle, FreeExtents> handle(raw);
+    const CHandle<ext2_extent_handle, ext2fs_extent_free> handle(raw);
     std::vector<Piece> out;
     for (int step = EXT2_EXTENT_ROOT;; step = EXT2_EXTENT_NEXT_LEAF) {
       ext2fs_extent extent{};
@@ -221,7 +216,7 @@ class Ext4Reader::Impl {
  private:
   std::shared_ptr<const blockfs::LayerStack> stack_;
   StackDevice device_;
-  std::unique_ptr<struct_ext2_filsys, CloseFilesystem> filesystem_;
+  CHandle<struct_ext2_filsys, ext2fs_free> filesystem_;
   std::vector<std::byte> buffer_;
   ContentHash hash_;
 };

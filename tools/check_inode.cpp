@@ -8,6 +8,7 @@
 #include <array>
 #include <cstring>
 
+#include "common/c_handle.h"
 #include "common/endian.h"
 #include "common/error.h"
 #include "tools/sparse_file.h"
@@ -66,10 +67,7 @@ std::string canonical_xattr(const std::string& name, std::string value) {
 }
 
 struct ContentHash::State {
-  struct FreeHash {
-    void operator()(XXH3_state_t* hash) const noexcept { XXH3_freeState(hash); }
-  };
-  std::unique_ptr<XXH3_state_t, FreeHash> hash{XXH3_createState()};
+  CHandle<XXH3_state_t, XXH3_freeState> hash{XXH3_createState()};
   std::array<std::byte, kBlockBytes> partial{};  // of the block `partial_index`
   uint64_t partial_index = 0;
   bool has_partial = false;

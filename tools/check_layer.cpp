@@ -8,6 +8,7 @@
 #include <array>
 #include <cstring>
 
+#include "common/c_handle.h"
 #include "common/error.h"
 #include "registry/callback_guard.h"
 #include "tools/check_pax.h"
@@ -16,10 +17,7 @@
 namespace obd::tools {
 namespace {
 
-struct FreeArchive {
-  void operator()(archive* handle) const noexcept { archive_read_free(handle); }
-};
-using ArchiveHandle = std::unique_ptr<archive, FreeArchive>;
+using ArchiveHandle = CHandle<archive, archive_read_free>;
 
 std::string error_of(archive* handle) {
   const char* text = archive_error_string(handle);

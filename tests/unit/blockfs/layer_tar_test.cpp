@@ -161,6 +161,19 @@ TEST(LayerTar, VolumeLabelsArePassedOver) {
   EXPECT_EQ(read_one(archive).entry.path, "a");
 }
 
+TEST(LayerTar, AnEmptyLocalRecordTakesTheGlobalOneBackForItsMember) {
+  const auto members = read_members(TarBuilder()
+                                        .records('g', {{"uid", "1"}, {"gid", "2"}})
+                                        .add({.name = "a", .uid = 9, .gid = 9, .pax = {{"uid", ""}}})
+                                        .add({.name = "b", .uid = 9, .gid = 9})
+                                        .end()
+                                        .bytes());
+  ASSERT_EQ(members.size(), 2u);
+  EXPECT_EQ(members[0].entry.uid, 9u);
+  EXPECT_EQ(members[0].entry.gid, 2u);
+  EXPECT_EQ(members[1].entry.uid, 1u);
+}
+
 TEST(LayerTar, LocalRecordsWinOverGlobalOnesAndBothOverTheHeader) {
   const auto members = read_members(TarBuilder()
                                         .records('g', {{"uid", "1"}, {"gid", "2"}, {"SCHILY.xattr.user.g", "g"}})
