@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "common/error.h"
+#include "registry/async_hash.h"
 #include "registry/manifest_form.h"
 #include "registry/range.h"
 #include "registry/remote_source.h"
@@ -75,7 +76,7 @@ Manifest HttpRepository::pull_manifest(const std::string& reference, std::stop_t
 }
 
 void HttpRepository::pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) {
-  Sha256 hash;
+  AsyncSha256 hash;
   RangeReader reader(*client_, blob, 0, blob.size, [&](std::span<const std::byte> data) {
     hash.update(data);
     consume(data);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "registry/async_hash.h"
 #include "registry/upload_session.h"
 
 namespace obd::registry {
@@ -44,7 +45,7 @@ class HashingReader {
   static constexpr uint64_t kPieceBytes = 256 << 10;
 
   const ByteSource& content_;
-  Sha256 hash_;
+  AsyncSha256 hash_;
   uint64_t hashed_ = 0;
   uint64_t seen_ = 0;
   std::optional<Digest> digest_;
