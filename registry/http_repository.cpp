@@ -8,6 +8,7 @@
 #include "registry/async_hash.h"
 #include "registry/manifest_form.h"
 #include "registry/range.h"
+#include "registry/referrers.h"
 #include "registry/remote_source.h"
 
 namespace obd::registry {
@@ -33,12 +34,6 @@ class BytesSource final : public ByteSource {
   std::string_view bytes_;
 };
 
-RequestBody body_of(std::string_view bytes) {
-  return {.size = bytes.size(), .read_at = [bytes](uint64_t offset, std::span<std::byte> out) {
-            std::memcpy(out.data(), bytes.data() + offset, out.size());
-          }};
-}
-
 /// Refuses content that is not what was asked for, or not what the registry says that it sends.
 void check_manifest_digest(const Digest& found, const std::string& reference, const HttpResponse& response) {
   const auto check = [&](std::string_view expected, std::string_view who) {
@@ -60,6 +55,10 @@ HttpRepository::HttpRepository(RepositoryName name, Options options)
 
 std::string HttpRepository::name() const {
   return client_->name().display;
+}
+
+std::optional<RepositoryLocation> HttpRepository::location() const {
+  return RepositoryLocation{client_->name().authority, client_->name().path};
 }
 
 Manifest HttpRepository::pull_manifest(const std::string& reference, std::stop_token stop) {
@@ -97,6 +96,11 @@ bool HttpRepository::has_blob(const BlobId& blob, std::stop_token stop) {
   return uploader_.has(blob, stop);
 }
 
+bool HttpRepository::mount_blob(const BlobId& blob, const std::string& from_repository_path,
+                                std::stop_token stop) {
+  return uploader_.mount(blob, from_repository_path, stop);
+}
+
 std::unique_ptr<Spool> HttpRepository::new_spool() {
   return std::make_unique<Spool>(
       Spool::Options{.directory = work_directory_, .memory_limit = spool_memory_bytes_});
@@ -117,6 +121,7 @@ Digest HttpRepository::push_manifest(const std::optional<std::string>& tag, cons
                                      std::string_view bytes, std::stop_token stop) {
   if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
   Digest digest = Digest::of(bytes);
+  const auto referral = find_referral(bytes, media_type);
   Call call{.request = {.method = "PUT",
                         .url = client_->url(fmt::format("manifests/{}", tag.value_or(digest.text())), stop)},
             .access = Access::kPush};
@@ -128,7 +133,13 @@ Digest HttpRepository::push_manifest(const std::optional<std::string>& tag, cons
     throw DataError(fmt::format("PUT {}: the registry stored {} instead of {}", response.url->redacted(),
                                 *stored, digest.text()));
   }
+  // A registry that knows subjects says so; for others, clients keep the list.
+  if (referral && !response.header("oci-subject")) ReferrersClient(*client_).add(*referral, stop);
   return digest;
+}
+
+std::vector<Referrer> HttpRepository::list_referrers(const Digest& subject, std::stop_token stop) {
+  return ReferrersClient(*client_).list(subject, stop);
 }
 
 }  // namespace obd::registry
