@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
 #include <vector>
 
 #include "common/byte_source.h"
@@ -105,6 +106,15 @@ std::string tags_of(const Json& index) {
                      text_field(manifests.front(), "digest").substr(0, 71));
 }
 
+void write_index(const fs::path& directory, const Json& index) {
+  const std::string text = index.dump();
+  if (text.size() > kMaxIndexBytes) {
+    throw CapacityError(
+        fmt::format("oci:{}: its index.json would exceed {} bytes", directory.string(), kMaxIndexBytes));
+  }
+  write_file_atomically(directory / "index.json", text);
+}
+
 }  // namespace
 
 LayoutIndex::LayoutIndex(fs::path directory) : directory_(std::move(directory)) {}
@@ -153,6 +163,28 @@ std::optional<LayoutEntry> LayoutIndex::find_digest(const Digest& digest) const 
   return std::nullopt;
 }
 
+std::vector<LayoutEntry> LayoutIndex::entries() const {
+  const Json index = open_index(directory_);
+  std::vector<LayoutEntry> result;
+  std::set<std::string> seen;
+  for (const Json& descriptor : index["manifests"]) {
+    if (!seen.insert(text_field(descriptor, "digest")).second) continue;
+    result.push_back(entry_of(descriptor, fmt::format("oci:{}", directory_.string())));
+  }
+  return result;
+}
+
+void LayoutIndex::add(const LayoutEntry& entry) const {
+  const UniqueFd lock = lock_layout(directory_);
+  Json index = open_index(directory_);
+  for (const Json& other : index["manifests"]) {
+    if (text_field(other, "digest") == entry.digest.text()) return;
+  }
+  index["manifests"].push_back(
+      {{"mediaType", entry.media_type}, {"digest", entry.digest.text()}, {"size", entry.size}});
+  write_index(directory_, index);
+}
+
 void LayoutIndex::set_tag(const std::string& tag, const LayoutEntry& entry) const {
   const UniqueFd lock = lock_layout(directory_);
   Json index = open_index(directory_);
@@ -172,12 +204,7 @@ void LayoutIndex::set_tag(const std::string& tag, const LayoutEntry& entry) cons
   }
   if (!placed) manifests.push_back(descriptor);
   index["manifests"] = std::move(manifests);
-  const std::string text = index.dump();
-  if (text.size() > kMaxIndexBytes) {
-    throw CapacityError(
-        fmt::format("oci:{}: its index.json would exceed {} bytes", directory_.string(), kMaxIndexBytes));
-  }
-  write_file_atomically(directory_ / "index.json", text);
+  write_index(directory_, index);
 }
 
 }  // namespace obd::registry

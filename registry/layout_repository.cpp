@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "registry/manifest_form.h"
 #include "registry/reference.h"
+#include "registry/referrers.h"
 
 namespace obd::registry {
 namespace {
@@ -149,11 +150,28 @@ void LayoutRepository::publish_staged() {
 Digest LayoutRepository::push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                        std::string_view bytes, std::stop_token stop) {
   if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
+  const bool is_referrer = find_referral(bytes, media_type).has_value();
   prepare_for_writing();
   Digest digest = push_bytes(bytes, stop);
   publish_staged();
-  if (tag) index_.set_tag(*tag, {digest, bytes.size(), media_type});
+  const LayoutEntry entry{digest, bytes.size(), media_type};
+  if (tag) {
+    index_.set_tag(*tag, entry);
+  } else if (is_referrer) {  // nothing else in a layout would lead to it
+    index_.add(entry);
+  }
   return digest;
+}
+
+std::vector<Referrer> LayoutRepository::list_referrers(const Digest& subject, std::stop_token stop) {
+  std::vector<Referrer> referrers;
+  for (const LayoutEntry& entry : index_.entries()) {
+    if (entry.size > kMaxManifestBytes) continue;  // nothing that we would read
+    const std::string bytes = pull_small_blob(*this, {entry.digest, entry.size}, stop);
+    auto referral = find_referral(bytes, entry.media_type);
+    if (referral && referral->subject == subject) referrers.push_back(std::move(referral->referrer));
+  }
+  return referrers;
 }
 
 }  // namespace obd::registry
