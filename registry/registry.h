@@ -14,6 +14,7 @@
 
 #include "common/byte_source.h"
 #include "common/digest.h"
+#include "common/error.h"
 #include "common/spool.h"
 #include "registry/retry.h"
 
@@ -52,6 +53,12 @@ using BlobConsumer = std::function<void(std::span<const std::byte>)>;
 
 /// The largest manifest, index or config that is read.
 inline constexpr uint64_t kMaxManifestBytes = 4 << 20;
+
+/// A manifest was refused because the repository lacks a blob that it names.
+class MissingBlobError : public NetworkError {
+ public:
+  explicit MissingBlobError(const NetworkError& refusal) : NetworkError(refusal.what(), refusal.http_status()) {}
+};
 
 /// One repository: behind HTTP, or a directory in OCI image layout. Everything below is pulled from it and
 /// pushed to it through this interface alone.
@@ -97,11 +104,15 @@ class Repository {
   /// is pushed; this repository can read it at once.
   virtual Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) = 0;
 
+  /// Makes a pushed blob stay even if no manifest comes to name it. In a registry, every blob does, for a while.
+  virtual void keep_blob(const Digest&) {}
+
   /// As push_spool(), for small content (a config); nothing is sent if the repository has it.
   virtual Digest push_bytes(std::string_view content, std::stop_token stop) = 0;
 
   /// `tag`: none pushes by digest alone. The caller has pushed all that the manifest names. One with a `subject`
-  /// is found by list_referrers() afterwards, also where the registry keeps no such list itself.
+  /// is found by list_referrers() afterwards, also where the registry keeps no such list itself. Throws
+  /// MissingBlobError where the registry says that it lacks what the manifest names; not all of them look.
   virtual Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                std::string_view bytes, std::stop_token stop) = 0;
 

@@ -70,13 +70,14 @@ std::string input_reference(const cxxopts::ParseResult& parsed) {
 }
 
 /// The reference calls it --output-tag or, where several formats are made at once, --overlaybd.
-std::string output_tag(const cxxopts::ParseResult& parsed) {
+std::optional<std::string> output_tag(const cxxopts::ParseResult& parsed) {
   const std::string output = text(parsed, "output-tag");
   const std::string overlaybd = text(parsed, "overlaybd");
   if (!output.empty() && !overlaybd.empty() && output != overlaybd) {
     throw UsageError("--output-tag and --overlaybd name different tags");
   }
   const std::string tag = output.empty() ? overlaybd : output;
+  if (tag.empty() && parsed["referrer"].as<bool>()) return std::nullopt;  // it is found by its subject
   if (tag.empty()) throw UsageError("the result needs a tag: --output-tag (-o) or --overlaybd");
   if (!registry::is_valid_tag(tag)) throw UsageError(fmt::format("'{}' is no valid tag", printable(tag)));
   return tag;
@@ -122,7 +123,14 @@ convertor::ConvertOptions convert_options(const cxxopts::ParseResult& parsed) {
   const std::string base_layer = text(parsed, "baselayer");
   if (options.mkfs && !base_layer.empty()) throw UsageError("--baselayer goes with --mkfs=false");
   if (!options.mkfs) options.base_layer = find_base_layer(base_layer, options.vsize_gib);
-  options.oci = parsed["oci"].as<bool>();
+  options.referrer = parsed["referrer"].as<bool>();
+  options.oci = parsed["oci"].as<bool>() || options.referrer;  // Docker's manifests know no subject
+  if (parsed.count("platform") > 0) {
+    for (const std::string& platform : parsed["platform"].as<std::vector<std::string>>()) {
+      options.platforms.push_back(convertor::Platform::parse(platform));
+    }
+  }
+  options.merge_index = parsed["merge-index"].as<bool>();
   options.concurrency_limit = parsed["concurrency-limit"].as<uint64_t>();
   options.metadata_budget_bytes = number(parsed, "metadata-budget", kMinMetadataBudgetMib, 1 << 20) << 20;
   options.upload = !parsed["no-upload"].as<bool>();
@@ -260,8 +268,12 @@ cxxopts::Options convertor_options() {
       "g,input-digest", "or its digest", words(), "DIGEST")("o,output-tag", "tag of the result", words(),
                                                             "TAG")("overlaybd", "the same", words(), "TAG")(
       "u,username", "credentials for the registry", words(), "USER[:PASSWORD]")(
-      "plain", "HTTP instead of HTTPS", flag());
+      "plain", "HTTP instead of HTTPS", flag())(
+      "platform", "only the images of an index for this platform; may be repeated",
+      cxxopts::value<std::vector<std::string>>(), "OS/ARCH[/VARIANT]");
   options.add_options("Format")("oci", "OCI media types in the result; default: Docker's", flag())(
+      "referrer", "make the result a referrer of its source; implies --oci, and -o may be left out", flag())(
+      "merge-index", "push one index of the source's images and the converted ones", flag())(
       "fstype", "filesystem in the image", words()->default_value("ext4"), "TYPE")(
       "mkfs", "make the filesystem in the bottom layer; with =false put a base layer below",
       cxxopts::value<bool>()->default_value("true"))("baselayer", "base layer for --mkfs=false", words(),
