@@ -127,27 +127,60 @@ void copy_blob(Repository& source, Repository& target, const BlobId& blob, std::
 /// pull_blob() into memory. Throws DataError if the blob claims to be larger than kMaxManifestBytes.
 std::string pull_small_blob(Repository& repository, const BlobId& blob, std::stop_token stop);
 
-/// The user and the password of one host. Never printed.
+/// The user and the password of one host, or an identity token that stands for both. Never printed.
 struct Credential {
-  std::string user;
-  std::string password;
+  std::string user = {};
+  std::string password = {};
+  /// For token services alone (OAuth2 calls it a refresh token). Used before user and password where it is set.
+  std::string identity_token = {};
+
+  bool operator==(const Credential&) const = default;
+};
+
+/// Whom to trust, and who we are, where a connection is encrypted. Files are PEM.
+struct TlsOptions {
+  struct ClientCertificate {
+    std::filesystem::path certificate;  // with its chain, if it has one
+    std::filesystem::path key;          // not encrypted
+    bool operator==(const ClientCertificate&) const = default;
+  };
+  /// As Docker lays them out: NAME.crt is a root CA, NAME.cert with NAME.key a client's certificate.
+  std::vector<std::filesystem::path> cert_dirs = {};
+  /// Trusted beside the system's.
+  std::vector<std::filesystem::path> root_cas = {};
+  /// The first whose issuer the server names is shown to it.
+  std::vector<ClientCertificate> client_certificates = {};
+  /// Trusts any certificate, and tries plain HTTP where there is no HTTPS.
+  bool insecure = false;
+
+  bool operator==(const TlsOptions&) const = default;
 };
 
 struct RepositoryOptions {
+  /// For this repository's registry alone. Without one the files in which other tools keep theirs are looked
+  /// through once the registry asks for a login (registry/README.md, "Credentials").
   std::optional<Credential> credential = {};
   /// HTTP instead of HTTPS. Loopback hosts are tried over HTTPS first, then HTTP, without it.
   bool plain_http = false;
+  TlsOptions tls = {};
   /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`. Clearing it of what killed
   /// processes left is its owner's business.
   std::filesystem::path work_directory = "tmp_conv";
   uint64_t spool_memory_bytes = 8 << 20;
   /// How often what fails for the moment is tried, and how long is waited in between.
   RetryPolicy retry = {};
+
+  bool operator==(const RepositoryOptions&) const = default;
 };
 
 /// `where`: "oci:DIRECTORY" (made if missing when something is pushed), or HOST[:PORT]/NAME in the forms that
-/// Docker accepts ("ubuntu" is docker.io/library/ubuntu). Throws UsageError if it is neither.
+/// Docker accepts ("ubuntu" is docker.io/library/ubuntu). Throws UsageError if it is neither, and for TLS files
+/// that cannot be used.
 std::unique_ptr<Repository> open_repository(const std::string& where, const RepositoryOptions& options);
+
+/// The host that credentials for `where` belong to: "docker.io", "localhost:5000". Empty unless it is a name in a
+/// registry.
+std::string registry_host(const std::string& where);
 
 /// Whether `tag` has the form that the distribution specification allows.
 bool is_valid_tag(std::string_view tag);
