@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "registry/docker_archive_repository.h"
 #include "registry/http_repository.h"
 #include "registry/layout_repository.h"
+#include "registry/oci_archive_repository.h"
 #include "registry/reference.h"
+#include "registry/tar_archive.h"
 
 namespace obd::registry {
 
@@ -25,10 +28,24 @@ std::string pull_small_blob(Repository& repository, const BlobId& blob, std::sto
   return content;
 }
 
+Place place_of(std::string_view where) {
+  if (where.starts_with("oci:")) return Place::kLayout;
+  if (where.starts_with("oci-archive:")) return Place::kOciArchive;
+  if (where.starts_with("docker-archive:")) return Place::kDockerArchive;
+  return Place::kRegistry;
+}
+
 std::unique_ptr<Repository> open_repository(const std::string& where, const RepositoryOptions& options) {
-  constexpr std::string_view kLayoutPrefix = "oci:";
-  if (where.starts_with(kLayoutPrefix)) {
-    const std::string path = where.substr(kLayoutPrefix.size());
+  const Place place = place_of(where);
+  if (place != Place::kRegistry) {
+    const std::string kind = where.substr(0, where.find(':'));
+    const std::string path = where.substr(kind.size() + 1);
+    if (place == Place::kOciArchive) {
+      return std::make_unique<OciArchiveRepository>(archive_path(kind, path), options.work_directory);
+    }
+    if (place == Place::kDockerArchive) {
+      return std::make_unique<DockerArchiveRepository>(archive_path(kind, path), options.work_directory);
+    }
     if (path.empty()) throw UsageError("'oci:' needs a directory: oci:DIRECTORY");
     return std::make_unique<LayoutRepository>(path);
   }

@@ -35,11 +35,11 @@ using BlobConsumer = std::function<void(std::span<const std::byte>)>;
 /// The largest manifest, index or config that is read.
 inline constexpr uint64_t kMaxManifestBytes = 4 << 20;
 
-/// One repository: behind HTTP, or a directory in OCI image layout. Everything below is pulled from it and
+/// One repository: behind HTTP, a directory in OCI image layout, or an archive. Everything below is pulled from it and
 /// pushed to it through this interface alone.
 ///
 /// Threads: every method may be called from any number of threads.
-/// Errors:  NetworkError and AuthError from a registry, IoError from a directory, DataError where content
+/// Errors:  NetworkError and AuthError from a registry, IoError from files, DataError where content
 ///          does not have the digest or the size that its name promises; Cancelled where `stop` fired.
 /// Source:  OCI distribution specification 1.1; OCI image layout 1.0.
 class Repository {
@@ -93,14 +93,24 @@ struct RepositoryOptions {
   std::optional<Credential> credential = {};
   /// HTTP instead of HTTPS. Loopback hosts are tried over HTTPS first, then HTTP, without it.
   bool plain_http = false;
-  /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`. Clearing it of what killed
-  /// processes left is its owner's business.
+  /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`, and what is pushed to an
+  /// archive until the archive is written. Clearing it of what killed processes left is its owner's business.
   std::filesystem::path work_directory = "tmp_conv";
   uint64_t spool_memory_bytes = 8 << 20;
 };
 
-/// `where`: "oci:DIRECTORY" (made if missing when something is pushed), or HOST[:PORT]/NAME in the forms that
-/// Docker accepts ("ubuntu" is docker.io/library/ubuntu). Throws UsageError if it is neither.
+/// What a repository's name stands for, by its prefix.
+enum class Place {
+  kRegistry,
+  kLayout,         // "oci:DIRECTORY"
+  kOciArchive,     // "oci-archive:FILE"
+  kDockerArchive,  // "docker-archive:FILE", which can only be read
+};
+Place place_of(std::string_view where);
+
+/// `where`: "oci:DIRECTORY" or "oci-archive:FILE" (made if missing when something is pushed),
+/// "docker-archive:FILE", or HOST[:PORT]/NAME in the forms that Docker accepts ("ubuntu" is
+/// docker.io/library/ubuntu). Throws UsageError if it is none of them.
 std::unique_ptr<Repository> open_repository(const std::string& where, const RepositoryOptions& options);
 
 /// Whether `tag` has the form that the distribution specification allows.
