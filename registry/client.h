@@ -27,6 +27,8 @@ struct Call {
   Access access = Access::kPull;
   /// Statuses beside 2xx that are answers, not failures.
   std::vector<int> answers = {};
+  /// The path of another repository of the same registry that must be readable too.
+  std::string mount_from = {};
 };
 
 /// Requests to one repository, logged in, redirected and retried as the protocol wants it.

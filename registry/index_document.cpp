@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <set>
 #include <utility>
 
 #include "common/error.h"
@@ -54,6 +55,14 @@ std::string tags_of(const Json& index) {
                      text_field(manifests.front(), "digest").substr(0, 71));
 }
 
+std::string print(const Json& index, const std::string& where) {
+  std::string text = index.dump();
+  if (text.size() > kMaxBytes) {
+    throw CapacityError(fmt::format("{}: its index.json would exceed {} bytes", where, kMaxBytes));
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string empty() {
@@ -94,6 +103,24 @@ std::optional<LayoutEntry> find_digest(std::string_view text, const Digest& dige
   return std::nullopt;
 }
 
+std::vector<LayoutEntry> entries(std::string_view text, const std::string& where) {
+  const Json index = parse(text, where);
+  std::vector<LayoutEntry> result;
+  std::set<std::string> seen;
+  for (const Json& descriptor : index["manifests"]) {
+    if (seen.insert(text_field(descriptor, "digest")).second) result.push_back(entry_of(descriptor, where));
+  }
+  return result;
+}
+
+std::string with_entry(std::string_view text, const LayoutEntry& entry, const std::string& where) {
+  if (find_digest(text, entry.digest, where)) return std::string(text);
+  Json index = parse(text, where);
+  index["manifests"].push_back(
+      {{"mediaType", entry.media_type}, {"digest", entry.digest.text()}, {"size", entry.size}});
+  return print(index, where);
+}
+
 std::string with_tag(std::string_view text, const std::string& tag, const LayoutEntry& entry,
                      const std::string& where) {
   Json index = parse(text, where);
@@ -113,11 +140,7 @@ std::string with_tag(std::string_view text, const std::string& tag, const Layout
   }
   if (!placed) manifests.push_back(descriptor);
   index["manifests"] = std::move(manifests);
-  std::string result = index.dump();
-  if (result.size() > kMaxBytes) {
-    throw CapacityError(fmt::format("{}: its index.json would exceed {} bytes", where, kMaxBytes));
-  }
-  return result;
+  return print(index, where);
 }
 
 }  // namespace obd::registry::index_document

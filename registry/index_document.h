@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/digest.h"
 
@@ -41,8 +42,15 @@ LayoutEntry find_tag(std::string_view index, const std::string& tag, const std::
 /// Empty if the manifest is not listed, which does not mean that it is not there.
 std::optional<LayoutEntry> find_digest(std::string_view index, const Digest& digest, const std::string& where);
 
+/// All that are listed, with a tag or without, each digest once. Other things than manifests may be among them.
+std::vector<LayoutEntry> entries(std::string_view index, const std::string& where);
+
+/// `index` with one more manifest, which has no tag; the same if it is listed. Throws CapacityError if it would
+/// exceed kMaxBytes.
+std::string with_entry(std::string_view index, const LayoutEntry& entry, const std::string& where);
+
 /// `index` with `tag` moved to `entry`. Everything else in it stays as it is, fields unknown to us too.
-/// Throws CapacityError if it would exceed kMaxBytes.
+/// Throws as with_entry().
 std::string with_tag(std::string_view index, const std::string& tag, const LayoutEntry& entry,
                      const std::string& where);
 

@@ -70,6 +70,17 @@ std::optional<LayoutEntry> LayoutIndex::find_digest(const Digest& digest) const 
   return index_document::find_digest(read_index(), digest, name());
 }
 
+std::vector<LayoutEntry> LayoutIndex::entries() const {
+  return index_document::entries(read_index(), name());
+}
+
+void LayoutIndex::add(const LayoutEntry& entry) const {
+  const UniqueFd lock = lock_layout(directory_);
+  const std::string index = read_index();
+  if (index_document::find_digest(index, entry.digest, name())) return;
+  write_file_atomically(directory_ / "index.json", index_document::with_entry(index, entry, name()));
+}
+
 void LayoutIndex::set_tag(const std::string& tag, const LayoutEntry& entry) const {
   const UniqueFd lock = lock_layout(directory_);
   write_file_atomically(directory_ / "index.json",

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/digest.h"
 #include "registry/index_document.h"
@@ -26,6 +27,11 @@ class LayoutIndex {
   /// Empty if the manifest is not listed, which does not mean that it is not there.
   std::optional<LayoutEntry> find_digest(const Digest& digest) const;
 
+  /// All that are listed, with a tag or without, each digest once. Other things than manifests may be among them.
+  std::vector<LayoutEntry> entries() const;
+
+  /// Lists a manifest that has no tag, unless it is listed.
+  void add(const LayoutEntry& entry) const;
   /// Moves `tag` to `entry`. Everything else in index.json stays as it is, fields unknown to us too.
   void set_tag(const std::string& tag, const LayoutEntry& entry) const;
 

@@ -6,6 +6,7 @@
 #include "registry/local_blob.h"
 #include "registry/manifest_form.h"
 #include "registry/reference.h"
+#include "registry/referrers.h"
 
 namespace obd::registry {
 
@@ -115,11 +116,21 @@ void LayoutRepository::publish_staged() {
 Digest LayoutRepository::push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                        std::string_view bytes, std::stop_token stop) {
   if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
+  const bool is_referrer = find_referral(bytes, media_type).has_value();
   prepare_for_writing();
   Digest digest = push_bytes(bytes, stop);
   publish_staged();
-  if (tag) index_.set_tag(*tag, {digest, bytes.size(), media_type});
+  const LayoutEntry entry{digest, bytes.size(), media_type};
+  if (tag) {
+    index_.set_tag(*tag, entry);
+  } else if (is_referrer) {  // nothing else in a layout would lead to it
+    index_.add(entry);
+  }
   return digest;
+}
+
+std::vector<Referrer> LayoutRepository::list_referrers(const Digest& subject, std::stop_token stop) {
+  return find_referrers(*this, index_.entries(), subject, stop);
 }
 
 }  // namespace obd::registry

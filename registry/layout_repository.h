@@ -26,6 +26,7 @@ class LayoutRepository final : public Repository {
   Digest push_bytes(std::string_view content, std::stop_token stop) override;
   Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                        std::string_view bytes, std::stop_token stop) override;
+  std::vector<Referrer> list_referrers(const Digest& subject, std::stop_token stop) override;
 
  private:
   std::filesystem::path blob_path(const Digest& digest) const;

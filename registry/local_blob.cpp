@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <vector>
 
 #include "common/error.h"
+#include "registry/referrers.h"
 
 namespace obd::registry {
 namespace {
@@ -50,6 +50,18 @@ void pull_from(const ByteSource& source, const BlobId& blob, const BlobConsumer&
   if (found == blob.digest) return;
   throw DataError(
       fmt::format("{}: the content of {} has the digest {}", where, blob.digest.text(), found.text()));
+}
+
+std::vector<Referrer> find_referrers(Repository& repository, const std::vector<LayoutEntry>& entries,
+                                     const Digest& subject, const std::stop_token& stop) {
+  std::vector<Referrer> referrers;
+  for (const LayoutEntry& entry : entries) {
+    if (entry.size > kMaxManifestBytes) continue;  // nothing that we would read
+    const std::string bytes = pull_small_blob(repository, {entry.digest, entry.size}, stop);
+    auto referral = find_referral(bytes, entry.media_type);
+    if (referral && referral->subject == subject) referrers.push_back(std::move(referral->referrer));
+  }
+  return referrers;
 }
 
 }  // namespace obd::registry

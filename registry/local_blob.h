@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "common/byte_source.h"
+#include "registry/index_document.h"
 #include "registry/registry.h"
 
 namespace obd::registry {
@@ -23,5 +25,9 @@ void check_blob_size(const BlobId& blob, uint64_t found, const std::string& wher
 /// Repository::pull_blob() for a source that has the blob's size.
 void pull_from(const ByteSource& source, const BlobId& blob, const BlobConsumer& consume,
                const std::stop_token& stop, const std::string& where);
+
+/// Repository::list_referrers(): those of `entries`, all that an index.json lists, that refer to `subject`.
+std::vector<Referrer> find_referrers(Repository& repository, const std::vector<LayoutEntry>& entries,
+                                     const Digest& subject, const std::stop_token& stop);
 
 }  // namespace obd::registry

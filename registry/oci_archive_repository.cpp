@@ -14,6 +14,7 @@
 #include "registry/local_blob.h"
 #include "registry/manifest_form.h"
 #include "registry/reference.h"
+#include "registry/referrers.h"
 #include "registry/tar_writer.h"
 
 namespace obd::registry {
@@ -108,12 +109,6 @@ std::shared_ptr<const TarArchive> OciArchiveRepository::archive(const std::stop_
   return opened_;
 }
 
-std::shared_ptr<const TarArchive> OciArchiveRepository::existing_archive(const std::stop_token& stop) const {
-  auto found = archive(stop);
-  if (!found) throw IoError(fmt::format("{}: there is no such file", name()));
-  return found;
-}
-
 std::string OciArchiveRepository::read_index(const TarArchive& archive) const {
   if (!archive.index().contains(kMarkerName)) {
     const bool docker = archive.index().contains("manifest.json");
@@ -127,11 +122,13 @@ std::string OciArchiveRepository::read_index(const TarArchive& archive) const {
 /// A manifest that is only a part of an index need not be listed: then its media type is in itself.
 LayoutEntry OciArchiveRepository::entry_for(const std::string& reference, const std::stop_token& stop) const {
   check_reference(reference);
+  const auto found = archive(stop);
   if (!Digest::is_valid(reference)) {
-    return index_document::find_tag(read_index(*existing_archive(stop)), reference, name());
+    if (!found) throw IoError(fmt::format("{}: there is no such file, so no tag '{}'", name(), reference));
+    return index_document::find_tag(read_index(*found), reference, name());
   }
   const Digest digest = Digest::parse(reference);
-  if (const auto found = archive(stop)) {
+  if (found) {
     if (auto entry = index_document::find_digest(read_index(*found), digest, name())) return *entry;
   }
   const auto blob = find_blob(digest, stop);
@@ -213,7 +210,7 @@ Digest OciArchiveRepository::push_bytes(std::string_view content, std::stop_toke
 }
 
 /// What another process has put there since it was opened is kept, and so is what this one has promised to have.
-void OciArchiveRepository::write_archive(const std::string& tag, const LayoutEntry& entry,
+void OciArchiveRepository::write_archive(const std::optional<std::string>& tag, const LayoutEntry& entry,
                                          const std::stop_token& stop) {
   std::shared_ptr<const TarArchive> before;
   {
@@ -234,10 +231,11 @@ void OciArchiveRepository::write_archive(const std::string& tag, const LayoutEnt
     carry_over(members, *held);
   }
   for (const auto& [digest, content] : staged) members.insert_or_assign(blob_name(digest), content);
-  const std::string index = now ? read_index(*now) : index_document::empty();
+  const std::string old_index = now ? read_index(*now) : index_document::empty();
+  std::string index = tag ? index_document::with_tag(old_index, *tag, entry, name())
+                          : index_document::with_entry(old_index, entry, name());
   members.insert_or_assign(kMarkerName, std::make_shared<TextSource>(std::string(index_document::kMarker)));
-  members.insert_or_assign(kIndexName, std::make_shared<TextSource>(
-                                           index_document::with_tag(index, tag, entry, name())));
+  members.insert_or_assign(kIndexName, std::make_shared<TextSource>(std::move(index)));
   Spool out({.directory = file_.parent_path(), .memory_limit = 0, .write_behind = true});
   write_tar(out, members, stop);
   out.replace(file_);
@@ -249,9 +247,17 @@ void OciArchiveRepository::write_archive(const std::string& tag, const LayoutEnt
 Digest OciArchiveRepository::push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                            std::string_view bytes, std::stop_token stop) {
   if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
+  const bool is_referrer = find_referral(bytes, media_type).has_value();
   Digest digest = push_bytes(bytes, stop);
-  if (tag) write_archive(*tag, {digest, bytes.size(), media_type}, stop);
+  // A referrer is named by nothing that is pushed after it.
+  if (tag || is_referrer) write_archive(tag, {digest, bytes.size(), media_type}, stop);
   return digest;
+}
+
+std::vector<Referrer> OciArchiveRepository::list_referrers(const Digest& subject, std::stop_token stop) {
+  const auto found = archive(stop);
+  if (!found) return {};
+  return find_referrers(*this, index_document::entries(read_index(*found), name()), subject, stop);
 }
 
 }  // namespace obd::registry

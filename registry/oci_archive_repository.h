@@ -12,7 +12,7 @@
 namespace obd::registry {
 
 /// An OCI image layout in one tar file. What is pushed is kept in files without names until a manifest with a
-/// tag is pushed: then a new archive, with all that the old one holds, takes the file's name. A run that fails
+/// tag or a subject is pushed: then a new archive, with all that the old one holds, takes the file's name. A run that fails
 /// leaves the old one as it was, and who reads it goes on reading it.
 ///
 /// Processes may share a file: its directory is locked while it is replaced, so no tag is lost.
@@ -28,17 +28,17 @@ class OciArchiveRepository final : public Repository {
   std::unique_ptr<Spool> new_spool() override;
   Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) override;
   Digest push_bytes(std::string_view content, std::stop_token stop) override;
-  /// Without a tag the manifest waits for the next one that has a tag; this repository can read it at once.
+  /// Without a tag and a subject the manifest waits for the next one that has either; this repository can read
+  /// it at once.
   Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                        std::string_view bytes, std::stop_token stop) override;
+  std::vector<Referrer> list_referrers(const Digest& subject, std::stop_token stop) override;
 
  private:
   using Blobs = std::map<Digest, std::shared_ptr<const ByteSource>>;
 
   /// The archive as it is now; null if there is none yet.
   std::shared_ptr<const TarArchive> archive(const std::stop_token& stop) const;
-  /// The same, or an IoError.
-  std::shared_ptr<const TarArchive> existing_archive(const std::stop_token& stop) const;
   std::string read_index(const TarArchive& archive) const;
   LayoutEntry entry_for(const std::string& reference, const std::stop_token& stop) const;
   /// A staged blob, or one of the archive; null if there is none.
@@ -46,7 +46,7 @@ class OciArchiveRepository final : public Repository {
   /// Likewise; throws if there is none or its size is another.
   std::shared_ptr<const ByteSource> require_blob(const BlobId& blob, const std::stop_token& stop) const;
   void refuse_compressed(const TarArchive& archive) const;
-  void write_archive(const std::string& tag, const LayoutEntry& entry, const std::stop_token& stop);
+  void write_archive(const std::optional<std::string>& tag, const LayoutEntry& entry, const std::stop_token& stop);
 
   const std::string name_;
   const std::filesystem::path file_;  // absolute

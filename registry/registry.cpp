@@ -12,6 +12,25 @@
 
 namespace obd::registry {
 
+bool Repository::mount_blob(const BlobId& blob, const std::string& /*from_repository_path*/,
+                            std::stop_token stop) {
+  return has_blob(blob, std::move(stop));
+}
+
+std::vector<Referrer> Repository::list_referrers(const Digest& /*subject*/, std::stop_token /*stop*/) {
+  return {};
+}
+
+void copy_blob(Repository& source, Repository& target, const BlobId& blob, std::stop_token stop) {
+  if (target.has_blob(blob, stop)) return;
+  const auto from = source.location();
+  const auto to = target.location();
+  if (from && to && from->authority == to->authority && target.mount_blob(blob, from->path, stop)) return;
+  const std::shared_ptr<Spool> spool = target.new_spool();
+  source.pull_blob(blob, [&](std::span<const std::byte> data) { spool->append(data); }, stop);
+  target.push_spool(spool, stop);
+}
+
 std::string pull_small_blob(Repository& repository, const BlobId& blob, std::stop_token stop) {
   if (blob.size > kMaxManifestBytes) {
     throw DataError(fmt::format("{}: {} claims {} bytes, more than the {} that are read", repository.name(),
@@ -51,7 +70,9 @@ std::unique_ptr<Repository> open_repository(const std::string& where, const Repo
   }
   return std::make_unique<HttpRepository>(
       parse_repository_name(where),
-      HttpRepository::Options{.client = {.credential = options.credential, .plain_http = options.plain_http},
+      HttpRepository::Options{.client = {.credential = options.credential,
+                                         .plain_http = options.plain_http,
+                                         .retry = options.retry},
                               .work_directory = options.work_directory,
                               .spool_memory_bytes = options.spool_memory_bytes});
 }

@@ -3,16 +3,19 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/byte_source.h"
 #include "common/digest.h"
 #include "common/spool.h"
+#include "registry/retry.h"
 
 namespace obd::registry {
 
@@ -27,6 +30,21 @@ struct Manifest {
   std::string media_type;
   std::string bytes;
   Digest digest;
+};
+
+/// A repository of a registry; repositories with the same authority can share blobs without moving them.
+struct RepositoryLocation {
+  std::string authority;  // "localhost:5000"
+  std::string path;       // "acme/app"
+};
+
+/// A manifest that names another as its `subject`: a signature, an SBOM, an image converted from it.
+struct Referrer {
+  BlobId manifest;
+  std::string media_type;
+  /// What it is; the media type of its config if it does not say.
+  std::string artifact_type;
+  std::map<std::string, std::string> annotations = {};
 };
 
 /// Takes the next bytes of a blob. What it throws ends the transfer and reaches the caller of pull_blob().
@@ -49,6 +67,9 @@ class Repository {
   /// For messages and results: "localhost:5000/acme/app" or "oci:/path". Holds no secret.
   virtual std::string name() const = 0;
 
+  /// None for what is no registry.
+  virtual std::optional<RepositoryLocation> location() const { return std::nullopt; }
+
   /// `reference`: a tag or a digest. The bytes are verified against a digest that was asked for, and against
   /// Docker-Content-Digest. Throws NetworkError with status 404 (IoError from a layout) if there is none.
   virtual Manifest pull_manifest(const std::string& reference, std::stop_token stop) = 0;
@@ -63,6 +84,10 @@ class Repository {
 
   virtual bool has_blob(const BlobId& blob, std::stop_token stop) = 0;
 
+  /// Asks the registry to take the blob over from another of its repositories. True: the blob is here now. False:
+  /// it must be pushed; who may not do that is told so then, since a registry refuses a mount for many reasons.
+  virtual bool mount_blob(const BlobId& blob, const std::string& from_repository_path, std::stop_token stop);
+
   /// A place to assemble a blob, laid out so that push_spool() is cheap: inside a layout, it is renamed.
   virtual std::unique_ptr<Spool> new_spool() = 0;
 
@@ -75,10 +100,18 @@ class Repository {
   /// As push_spool(), for small content (a config); nothing is sent if the repository has it.
   virtual Digest push_bytes(std::string_view content, std::stop_token stop) = 0;
 
-  /// `tag`: none pushes by digest alone. The caller has pushed all that the manifest names.
+  /// `tag`: none pushes by digest alone. The caller has pushed all that the manifest names. One with a `subject`
+  /// is found by list_referrers() afterwards, also where the registry keeps no such list itself.
   virtual Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                std::string_view bytes, std::stop_token stop) = 0;
+
+  /// The manifests whose subject is `subject`, which need not exist. What keeps no referrers has none.
+  virtual std::vector<Referrer> list_referrers(const Digest& subject, std::stop_token stop);
 };
+
+/// Brings a blob from one repository to another: nothing moves if it is there, or if both are in one registry that
+/// can mount it. Else it is pulled, verified, and pushed.
+void copy_blob(Repository& source, Repository& target, const BlobId& blob, std::stop_token stop);
 
 /// pull_blob() into memory. Throws DataError if the blob claims to be larger than kMaxManifestBytes.
 std::string pull_small_blob(Repository& repository, const BlobId& blob, std::stop_token stop);
@@ -97,6 +130,8 @@ struct RepositoryOptions {
   /// archive until the archive is written. Clearing it of what killed processes left is its owner's business.
   std::filesystem::path work_directory = "tmp_conv";
   uint64_t spool_memory_bytes = 8 << 20;
+  /// How often what fails for the moment is tried, and how long is waited in between.
+  RetryPolicy retry = {};
 };
 
 /// What a repository's name stands for, by its prefix.

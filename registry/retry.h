@@ -33,6 +33,9 @@ class StatusError : public NetworkError {
   std::optional<std::chrono::milliseconds> retry_after_;
 };
 
+/// Throws Cancelled when the stop token fires.
+void wait_for(std::chrono::milliseconds delay, const std::stop_token& stop);
+
 /// Counts the failures of one piece of work. One thread at a time.
 class Retries {
  public:

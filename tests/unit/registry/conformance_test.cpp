@@ -6,6 +6,8 @@
 #include <fstream>
 #include <thread>
 
+#include "tests/support/tar_builder.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/unit/registry/fixtures.h"
 
 namespace obd::registry::test {
@@ -33,6 +35,31 @@ class LayoutBackend final : public Backend {
   }
 
  private:
+  TemporaryDirectory directory_;
+  std::unique_ptr<Repository> repository_;
+};
+
+class OciArchiveBackend final : public Backend {
+ public:
+  OciArchiveBackend()
+      : repository_(open_repository("oci-archive:" + path(), {.work_directory = directory_.path() / "work"})) {}
+  Repository& repository() override { return *repository_; }
+  /// Of members with one name the last one counts.
+  void plant(const Digest& digest, const std::string& content) override {
+    obd::test::TarBuilder tar;
+    if (fs::exists(path())) {
+      const std::string archive = obd::test::read_file(path());
+      tar.raw(std::string_view(archive).substr(0, archive.size() - 1024));  // the end mark
+    } else {
+      tar.file("oci-layout", R"({"imageLayoutVersion":"1.0.0"})").file("index.json", R"({"manifests":[]})");
+    }
+    tar.file(fmt::format("blobs/sha256/{}", digest.hex()), content).end();
+    obd::test::write_file(path(), text_of(tar.bytes()));
+  }
+
+ private:
+  std::string path() const { return (directory_.path() / "images.tar").string(); }
+
   TemporaryDirectory directory_;
   std::unique_ptr<Repository> repository_;
 };
@@ -289,6 +316,7 @@ TEST_P(RepositoryConformance, OneSourceServesManyThreadsAtOnce) {
 INSTANTIATE_TEST_SUITE_P(
     All, RepositoryConformance,
     testing::Values(Implementation{"Layout", [] { return std::make_unique<LayoutBackend>(); }},
+                    Implementation{"OciArchive", [] { return std::make_unique<OciArchiveBackend>(); }},
                     Implementation{"Http", [] { return std::make_unique<HttpBackend>(); }}),
     [](const auto& instance) { return instance.param.name; });
 
