@@ -26,8 +26,6 @@ struct ClientOptions {
 struct Call {
   HttpRequest request;
   Access access = Access::kPull;
-  /// Path of another repository of the same registry that the request reads as well; empty: of none.
-  std::string mount_from = {};
   /// Statuses beside 2xx that are answers, not failures.
   std::vector<int> answers = {};
   /// The path of another repository of the same registry that must be readable too.

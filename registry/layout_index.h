@@ -1,21 +1,14 @@
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/digest.h"
+#include "registry/index_document.h"
 
 namespace obd::registry {
-
-/// What index.json says of one manifest.
-struct LayoutEntry {
-  Digest digest;
-  uint64_t size = 0;  // bytes
-  std::string media_type;
-};
 
 /// The index.json of an OCI image layout: which tags there are. Blobs are none of its business.
 ///
@@ -43,6 +36,10 @@ class LayoutIndex {
   void set_tag(const std::string& tag, const LayoutEntry& entry) const;
 
  private:
+  std::string name() const;
+  /// Throws unless the directory says of itself that it is a layout that we know.
+  std::string read_index() const;
+
   std::filesystem::path directory_;
 };
 

@@ -2,38 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <vector>
-
 #include "common/error.h"
+#include "registry/local_blob.h"
 #include "registry/manifest_form.h"
 #include "registry/reference.h"
 #include "registry/referrers.h"
 
 namespace obd::registry {
-namespace {
 
 namespace fs = std::filesystem;
-
-constexpr size_t kPieceBytes = 256 << 10;  // stays in the second-level cache between hash and consumer
-
-void throw_if_stopped(const std::stop_token& stop) {
-  if (stop.stop_requested()) throw Cancelled();
-}
-
-void check_size(const BlobId& blob, uint64_t found, const std::string& where) {
-  if (found == blob.size) return;
-  throw DataError(
-      fmt::format("{}: blob {} has {} bytes, not {}", where, blob.digest.text(), found, blob.size));
-}
-
-void check_digest(const Digest& expected, const Digest& found, const std::string& where) {
-  if (found == expected) return;
-  throw DataError(
-      fmt::format("{}: the content of {} has the digest {}", where, expected.text(), found.text()));
-}
-
-}  // namespace
 
 LayoutRepository::LayoutRepository(fs::path directory)
     : directory_(std::move(directory)), index_(directory_) {}
@@ -81,24 +58,13 @@ std::shared_ptr<const ByteSource> LayoutRepository::find_blob(const Digest& dige
 
 std::shared_ptr<const ByteSource> LayoutRepository::find_blob(const BlobId& blob) const {
   auto source = find_blob(blob.digest);
-  check_size(blob, source->size(), name());
+  check_blob_size(blob, source->size(), name());
   return source;
 }
 
 void LayoutRepository::pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) {
   throw_if_stopped(stop);
-  const auto source = find_blob(blob);
-  Sha256 hash;
-  std::vector<std::byte> buffer(std::min<uint64_t>(kPieceBytes, blob.size));
-  for (uint64_t offset = 0; offset < blob.size;) {
-    throw_if_stopped(stop);
-    const std::span<std::byte> piece(buffer.data(), std::min<uint64_t>(buffer.size(), blob.size - offset));
-    source->read_at(offset, piece);
-    hash.update(piece);
-    consume(piece);
-    offset += piece.size();
-  }
-  check_digest(blob.digest, hash.finish(), name());
+  pull_from(*find_blob(blob), blob, consume, stop, name());
 }
 
 std::unique_ptr<ByteSource> LayoutRepository::open_blob(const BlobId& blob) {
@@ -172,14 +138,7 @@ Digest LayoutRepository::push_manifest(const std::optional<std::string>& tag, co
 }
 
 std::vector<Referrer> LayoutRepository::list_referrers(const Digest& subject, std::stop_token stop) {
-  std::vector<Referrer> referrers;
-  for (const LayoutEntry& entry : index_.entries()) {
-    if (entry.size > kMaxManifestBytes) continue;  // nothing that we would read
-    const std::string bytes = pull_small_blob(*this, {entry.digest, entry.size}, stop);
-    auto referral = find_referral(bytes, entry.media_type);
-    if (referral && referral->subject == subject) referrers.push_back(std::move(referral->referrer));
-  }
-  return referrers;
+  return find_referrers(*this, index_.entries(), subject, stop);
 }
 
 }  // namespace obd::registry

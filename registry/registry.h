@@ -60,11 +60,11 @@ class MissingBlobError : public NetworkError {
   explicit MissingBlobError(const NetworkError& refusal) : NetworkError(refusal.what(), refusal.http_status()) {}
 };
 
-/// One repository: behind HTTP, or a directory in OCI image layout. Everything below is pulled from it and
+/// One repository: behind HTTP, a directory in OCI image layout, or an archive. Everything below is pulled from it and
 /// pushed to it through this interface alone.
 ///
 /// Threads: every method may be called from any number of threads.
-/// Errors:  NetworkError and AuthError from a registry, IoError from a directory, DataError where content
+/// Errors:  NetworkError and AuthError from a registry, IoError from files, DataError where content
 ///          does not have the digest or the size that its name promises; Cancelled where `stop` fired.
 /// Source:  OCI distribution specification 1.1; OCI image layout 1.0.
 class Repository {
@@ -163,8 +163,8 @@ struct RepositoryOptions {
   /// HTTP instead of HTTPS. Loopback hosts are tried over HTTPS first, then HTTP, without it.
   bool plain_http = false;
   TlsOptions tls = {};
-  /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`. Clearing it of what killed
-  /// processes left is its owner's business.
+  /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`, and what is pushed to an
+  /// archive until the archive is written. Clearing it of what killed processes left is its owner's business.
   std::filesystem::path work_directory = "tmp_conv";
   uint64_t spool_memory_bytes = 8 << 20;
   /// How often what fails for the moment is tried, and how long is waited in between.
@@ -173,9 +173,18 @@ struct RepositoryOptions {
   bool operator==(const RepositoryOptions&) const = default;
 };
 
-/// `where`: "oci:DIRECTORY" (made if missing when something is pushed), or HOST[:PORT]/NAME in the forms that
-/// Docker accepts ("ubuntu" is docker.io/library/ubuntu). Throws UsageError if it is neither, and for TLS files
-/// that cannot be used.
+/// What a repository's name stands for, by its prefix.
+enum class Place {
+  kRegistry,
+  kLayout,         // "oci:DIRECTORY"
+  kOciArchive,     // "oci-archive:FILE"
+  kDockerArchive,  // "docker-archive:FILE", which can only be read
+};
+Place place_of(std::string_view where);
+
+/// `where`: "oci:DIRECTORY" or "oci-archive:FILE" (made if missing when something is pushed),
+/// "docker-archive:FILE", or HOST[:PORT]/NAME in the forms that Docker accepts ("ubuntu" is
+/// docker.io/library/ubuntu). Throws UsageError if it is none of them, and for TLS files that cannot be used.
 std::unique_ptr<Repository> open_repository(const std::string& where, const RepositoryOptions& options);
 
 /// The host that credentials for `where` belong to: "docker.io", "localhost:5000". Empty unless it is a name in a

@@ -89,8 +89,8 @@ void print_text_result(std::ostream& out, const convertor::ConvertResult& result
                          contents(layer));
     }
   }
-  const bool is_layout = repository.starts_with("oci:");
-  out << fmt::format("{}{}{}@{}{}\n", repository, tag.empty() ? "" : (is_layout ? " " : ":"), tag,
+  const bool is_registry = registry::place_of(repository) == registry::Place::kRegistry;
+  out << fmt::format("{}{}{}@{}{}\n", repository, tag.empty() ? "" : (is_registry ? ":" : " "), tag,
                      result.root.digest.text(), uploaded ? "" : " (not pushed)");
 }
 
