@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "registry/http_error.h"
+#include "registry/warnings.h"
 
 namespace obd::registry {
 namespace {
@@ -70,6 +71,7 @@ HttpResponse RegistryClient::send_once(const Call& call, const std::stop_token& 
     if (authorization) request.headers.push_back({"Authorization", *authorization});
     HttpResponse response = exchange_following(transport_, std::move(request), stop);
     spdlog::debug("{} {} status={}", call.request.method, response.url->redacted(), response.status);
+    if (response.url->origin() == origin) log_warnings(response);
     if (response.ok() || std::count(call.answers.begin(), call.answers.end(), response.status) > 0) {
       return response;
     }

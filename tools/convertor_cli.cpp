@@ -20,6 +20,8 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxThreads = 1024;
 constexpr uint64_t kMinMetadataBudgetMib = 1;
+constexpr uint64_t kMaxRetries = 1000;
+constexpr double kMaxRetryDelaySeconds = 3600;
 
 constexpr const char* kExamples = R"(
 Examples:
@@ -133,6 +135,13 @@ convertor::ConvertOptions convert_options(const cxxopts::ParseResult& parsed) {
   return options;
 }
 
+std::chrono::milliseconds retry_delay(double seconds) {
+  if (!(seconds >= 0 && seconds <= kMaxRetryDelaySeconds)) {
+    throw UsageError(fmt::format("--retry-delay {} is not within 0 to {} seconds", seconds, kMaxRetryDelaySeconds));
+  }
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
 Request parse_request(const cxxopts::ParseResult& parsed) {
   Request request;
   request.repository = text(parsed, "repository");
@@ -144,6 +153,8 @@ Request parse_request(const cxxopts::ParseResult& parsed) {
   if (!credential.empty()) request.registry.credential = parse_credential(credential);
   request.registry.plain_http = parsed["plain"].as<bool>();
   request.registry.work_directory = request.convert.work_directory;
+  request.registry.retry.tries = static_cast<int>(number(parsed, "retry", 0, kMaxRetries)) + 1;
+  request.registry.retry.first_delay = retry_delay(parsed["retry-delay"].as<double>());
   const uint64_t threads = number(parsed, "threads", 0, kMaxThreads);
   request.threads = threads != 0 ? threads : std::max(1u, std::thread::hardware_concurrency());
   request.progress = parse_progress_mode(parsed["progress"].as<std::string>());
@@ -274,6 +285,9 @@ cxxopts::Options convertor_options() {
       "threads", "threads that compress; 0: one for each core", count("0"), "N")(
       "concurrency-limit", "images of an index converted at a time; 0: no limit", count("4"), "N")(
       "metadata-budget", "memory for filesystem metadata, in MiB", count("384"), "MIB")(
+      "retry", "how often a request that failed for the moment is repeated without progress", count("4"), "N")(
+      "retry-delay", "seconds before the first repetition; doubles each time",
+      cxxopts::value<double>()->default_value("0.5"), "SECONDS")(
       "disable-sparse", "accepted for compatibility: no uncompressed layer is written, sparse or not",
       flag())("no-upload", "convert, but push nothing", flag())(
       "reserve", "keep each layer's blob in --dir", flag())("dump-manifest",
