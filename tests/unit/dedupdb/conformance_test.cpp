@@ -166,9 +166,10 @@ TEST_P(DedupDbConformance, ReferenceRowsAreCountedAndOtherwiseLeftAlone) {
 
 TEST_P(DedupDbConformance, MalformedRowsAreNotUsed) {
   const auto session = database_->raw();
+  const std::string good = digest_of(1).text();
   int number = 0;
   for (const auto& [digest, size] :
-       {std::pair{"latest", 5}, std::pair{"sha256:ABCD", 5}, std::pair{digest_of(1).text().c_str(), -5}}) {
+       {std::pair{"latest", 5}, std::pair{"sha256:ABCD", 5}, std::pair{good.c_str(), -5}}) {
     session->execute(
         "INSERT INTO overlaybd_layers (host, repo, chain_id, data_digest, data_size) VALUES (?, ?, ?, ?, ?)",
         {kPlace.host, fmt::format("repo{}", ++number), make_key(1).text(), std::string(digest),
