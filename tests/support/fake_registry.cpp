@@ -127,6 +127,7 @@ struct FakeRegistry::State {
                    bool ranges);
   void handle_manifest(const std::string& reference, const httplib::Request& request,
                        httplib::Response& response, bool forget);
+  bool has_all_blobs(const std::string& manifest) const;
   void handle_upload(const std::string& id, const httplib::Request& request, httplib::Response& response,
                      const std::optional<Fault>& fault);
   void answer_upload(const std::string& id, const std::string& path, int status, httplib::Response& response);
@@ -157,13 +158,14 @@ void FakeRegistry::State::handle(const httplib::Request& request, httplib::Respo
   const_cast<httplib::Request&>(request).ranges.clear();  // the library would cut our answers by itself
   const RecordedRequest recorded = record(request);
   if (hook) hook(recorded);
-  const std::unique_lock lock(mutex);
+  std::unique_lock lock(mutex);
   recorded_requests.push_back(recorded);
   const auto fault = take_fault(recorded);
-  if (!fault || fault->kind != Fault::Kind::kReset) answer(request, recorded, response, fault);
-  if (fault && (fault->kind == Fault::Kind::kReset || fault->kind == Fault::Kind::kResetAfter)) {
-    reset_connection(port, request.remote_port);
-  }
+  const auto is = [&](Fault::Kind kind) { return fault && fault->kind == kind; };
+  if (is(Fault::Kind::kSilent)) gone.wait(lock, [this] { return stopping; });
+  const bool mute = is(Fault::Kind::kSilent) || is(Fault::Kind::kReset);
+  if (!mute) answer(request, recorded, response, fault);
+  if (mute || is(Fault::Kind::kResetAfter)) reset_connection(port, request.remote_port);
 }
 
 void FakeRegistry::State::answer(const httplib::Request& request, const RecordedRequest& recorded,
@@ -264,6 +266,9 @@ void FakeRegistry::State::handle_manifest(const std::string& reference, const ht
     if (!expected.empty() && (!manifests.contains(reference) || expected != etag_of(manifests[reference]))) {
       return answer_error(response, 412, "MANIFEST_INVALID");
     }
+    if (options.checks_manifests && !has_all_blobs(request.body)) {
+      return answer_error(response, 400, "MANIFEST_BLOB_UNKNOWN");
+    }
     if (!forget) manifests[reference] = manifests[digest] = stored;
     response.status = 201;
     const auto subject = subject_of(request.body);
@@ -273,8 +278,16 @@ void FakeRegistry::State::handle_manifest(const std::string& reference, const ht
   const auto found = manifests.find(reference);
   if (found == manifests.end()) return answer_error(response, 404, "MANIFEST_UNKNOWN");
   response.status = 200;
+  response.set_header("Docker-Content-Digest", Digest::of(found->second.content).text());
   if (reference.starts_with("sha256-")) response.set_header("ETag", etag_of(found->second));
   response.set_content(found->second.content, found->second.media_type.c_str());
+}
+
+bool FakeRegistry::State::has_all_blobs(const std::string& manifest) const {
+  for (size_t at = manifest.find("sha256:"); at != std::string::npos; at = manifest.find("sha256:", at + 1)) {
+    if (!blobs.contains(manifest.substr(at, 71))) return false;
+  }
+  return true;
 }
 
 void FakeRegistry::State::handle_referrers(const std::string& subject, const RecordedRequest& recorded,
