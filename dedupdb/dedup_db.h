@@ -22,21 +22,21 @@ struct Key {
 
 /// Where a converted blob is. Each of 1 to 255 bytes without control characters; others are a DbError.
 struct Place {
-  std::string host;  // "registry-1.docker.io"
-  std::string repo;  // "library/ubuntu"
+  std::string host = {};  // "registry-1.docker.io"
+  std::string repo = {};  // "library/ubuntu"
 };
 
 struct LayerRecord {
-  std::string repo;
-  Digest digest;
+  std::string repo = {};
+  Digest digest = {};
   uint64_t size = 0;  // bytes
 };
 
 struct ManifestRecord {
-  std::string repo;
-  Digest digest;
+  std::string repo = {};
+  Digest digest = {};
   uint64_t size = 0;  // bytes
-  std::string media_type;
+  std::string media_type = {};
 };
 
 /// The right to do a named piece of work alone. Destruction gives it back, in the thread that it happens in;
@@ -56,23 +56,23 @@ enum class Table { kLayers, kManifests };
 /// One row as it stands, unparsed: for people to look at.
 struct Row {
   Table table = Table::kLayers;
-  Place place;
-  std::string key;
-  std::string digest;
+  Place place = {};
+  std::string key = {};
+  std::string digest = {};
   int64_t size = 0;
-  std::string media_type;  // empty for a layer
+  std::string media_type = {};  // empty for a layer
 };
 
 /// Which rows; an empty text is no condition.
 struct RowFilter {
-  std::string host;
-  std::string repo;
+  std::string host = {};
+  std::string repo = {};
 };
 
 struct TableStatus {
-  std::string name;
+  std::string name = {};
   bool present = false;
-  std::string problem;          // what is wrong with its columns or keys; empty: nothing
+  std::string problem = {};     // what is wrong with its columns or keys; empty: nothing
   uint64_t rows = 0;            // ours
   uint64_t reference_rows = 0;  // with a bare digest: the reference convertor's
   uint64_t hosts = 0;           // distinct ones among our rows
@@ -80,8 +80,8 @@ struct TableStatus {
 };
 
 struct Status {
-  TableStatus layers;
-  TableStatus manifests;
+  TableStatus layers = {};
+  TableStatus manifests = {};
   bool ok() const;  // both are present and without a problem
 };
 
@@ -152,7 +152,7 @@ struct RetryPolicy {
 struct Options {
   std::string type = "sqlite";  // or "mysql"
   /// A file's path, or user:password@tcp(host:port)/database?parameters (see README.md).
-  std::string location;
+  std::string location = {};
   RetryPolicy retry = {};
 };
 

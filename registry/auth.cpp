@@ -1,113 +1,179 @@
 #include "registry/auth.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
 #include "common/error.h"
-#include "registry/http_error.h"
-#include "common/json.h"
 
 namespace obd::registry {
 namespace {
-
-using std::chrono::seconds;
-
-constexpr uint64_t kMaxTokenAnswerBytes = 1 << 20;
-/// What the token specification gives a token that does not say for how long it lives, and the least that any
-/// is believed to have: some issuers send 0.
-constexpr int64_t kShortestLife = 60;
-constexpr int64_t kLongestLife = 86400;
 
 std::string parameter(const Challenge& challenge, const std::string& name) {
   const auto found = challenge.parameters.find(name);
   return found == challenge.parameters.end() ? std::string() : found->second;
 }
 
-/// It goes into a header.
-void check_token(const std::string& token, const Url& url) {
-  const bool printable = std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 127; });
-  if (token.empty() || !printable) {
-    throw AuthError(fmt::format("GET {}: the answer holds no usable token", url.redacted()), 0);
+std::vector<Challenge> challenges_of(const HttpResponse& response) {
+  std::vector<Challenge> challenges;
+  for (const Header& header : response.headers) {
+    if (header.name != "www-authenticate") continue;
+    for (Challenge& challenge : parse_challenges(header.value)) challenges.push_back(std::move(challenge));
   }
+  return challenges;
 }
 
-int64_t life_of(const Json& answer) {
-  const auto field = answer.find("expires_in");
-  if (field == answer.end() || !field->is_number_integer()) return kShortestLife;
-  return std::clamp(field->get<int64_t>(), kShortestLife, kLongestLife);
+/// None if there is none of that scheme.
+std::optional<Challenge> of_scheme(const std::vector<Challenge>& challenges, std::string_view scheme) {
+  const auto found =
+      std::find_if(challenges.begin(), challenges.end(), [&](auto& each) { return each.scheme == scheme; });
+  return found == challenges.end() ? std::nullopt : std::optional(*found);
 }
 
-void replace_all(std::string& text, const std::string& secret) {
-  if (secret.size() < 4) return;  // would make confetti of any text
-  for (size_t at = text.find(secret); at != std::string::npos; at = text.find(secret, at + 3)) {
-    text.replace(at, secret.size(), "***");
-  }
+std::string bearer_header(const Token& token) {
+  return fmt::format("Bearer {}", token.text);
+}
+
+bool can_do_basic(const std::optional<Credential>& credential) {
+  return credential && !credential->user.empty() &&
+         (credential->identity_token.empty() || !credential->password.empty());
 }
 
 }  // namespace
 
 Authenticator::Authenticator(Transport& transport, Options options)
-    : transport_(transport), options_(std::move(options)) {}
+    : options_(std::move(options)),
+      service_(transport, secrets_,
+               {.repository = options_.repository, .retry = options_.retry, .now = options_.now}) {}
 
-std::optional<std::string> Authenticator::basic() const {
-  if (!options_.credential) return std::nullopt;
-  return basic_authorization(options_.credential->user, options_.credential->password);
+bool Authenticator::has_credential() const {
+  const std::lock_guard lock(mutex_);
+  return credential_.has_value() || options_.credential.has_value();
 }
 
-std::optional<std::string> Authenticator::authorization(Access access, const std::stop_token& stop) {
+std::optional<Credential> Authenticator::credential(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
-  if (!challenge_) return std::nullopt;
-  if (challenge_->scheme == "basic") return basic();
-  Slot& slot = slots_[access];
-  fetched_.wait(lock, stop, [&] { return !slot.fetching; });
+  changed_.wait(lock, stop, [&] { return search_ != Search::kRunning; });
+  if (stop.stop_requested()) throw Cancelled();
+  if (search_ == Search::kToDo) {
+    search_ = Search::kRunning;
+    lock.unlock();
+    std::optional<Credential> found;
+    std::exception_ptr failure;
+    Search next = Search::kDone;
+    try {
+      found = search(stop);
+    } catch (const Cancelled&) {
+      next = Search::kToDo;  // nothing is wrong with the credential
+      failure = std::current_exception();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    lock.lock();
+    search_ = next;
+    credential_ = std::move(found);
+    search_failure_ = next == Search::kDone ? failure : nullptr;
+    changed_.notify_all();
+    if (failure) std::rethrow_exception(failure);
+  }
+  if (search_failure_) std::rethrow_exception(search_failure_);
+  return credential_;
+}
+
+std::optional<Credential> Authenticator::search(const std::stop_token& stop) {
+  std::optional<Credential> found = options_.credential;
+  if (!found && options_.find_credential) found = options_.find_credential(stop);
+  if (found) {
+    secrets_.add_credential(found->password);
+    secrets_.add_credential(found->identity_token);
+    if (!found->password.empty()) {
+      secrets_.add_credential(basic_authorization(found->user, found->password).substr(6));
+    }
+  }
+  return found;
+}
+
+std::optional<Authorization> Authenticator::authorization(const ScopeSet& scopes,
+                                                          const std::stop_token& stop) {
+  std::optional<TokenRealm> realm;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!challenge_) return std::nullopt;
+    if (challenge_->scheme == "bearer") realm = realm_of(*challenge_);
+  }
+  if (realm) return bearer(*realm, scopes, stop);
+  const std::optional<Credential> login = credential(stop);
+  if (!can_do_basic(login)) return std::nullopt;
+  return Authorization{basic_authorization(login->user, login->password)};
+}
+
+Authorization Authenticator::bearer(const TokenRealm& realm, const ScopeSet& scopes,
+                                    const std::stop_token& stop) {
+  const std::optional<Credential> login = credential(stop);
+  std::unique_lock lock(mutex_);
+  Slot& slot = slots_[scopes.text()];
+  changed_.wait(lock, stop, [&] { return !slot.fetching; });
   if (stop.stop_requested()) throw Cancelled();
   if (!slot.token || options_.now() >= slot.token->refresh_at) {
     slot.fetching = true;
-    const Challenge challenge = *challenge_;
     lock.unlock();
     std::optional<Token> token;
     std::exception_ptr failure;
     try {
-      token = fetch(challenge, access, stop);
+      token = service_.fetch(realm, scopes, login, stop);
     } catch (...) {
       failure = std::current_exception();
     }
     lock.lock();
     slot.fetching = false;
     slot.token = std::move(token);
-    fetched_.notify_all();
+    changed_.notify_all();
     if (failure) std::rethrow_exception(failure);
   }
-  return fmt::format("Bearer {}", slot.token->text);
+  return {bearer_header(*slot.token), slot.token->ends_at};
 }
 
-bool Authenticator::learn(const HttpResponse& response, const std::optional<std::string>& used) {
-  std::vector<Challenge> challenges;
-  for (const Header& header : response.headers) {
-    if (header.name != "www-authenticate") continue;
-    for (Challenge& challenge : parse_challenges(header.value)) challenges.push_back(std::move(challenge));
+bool Authenticator::learn(const HttpResponse& response, const std::optional<Authorization>& used,
+                          ScopeSet& scopes, const std::stop_token& stop) {
+  if (response.status == 400) {  // what one registry says of a token that has ended
+    if (!used || !used->ends_at || options_.now() < *used->ends_at) return false;
+    forget(used);
+    return true;
   }
-  const auto find = [&](std::string_view scheme) {
-    return std::find_if(challenges.begin(), challenges.end(), [&](auto& c) { return c.scheme == scheme; });
-  };
-  auto choice = find("bearer");
-  if (choice == challenges.end()) {
-    choice = find("basic");
-    const bool rejected = used && used->starts_with("Basic ");
-    if (choice == challenges.end() || rejected || !options_.credential) return false;
+  if (response.status != 401 && response.status != 403) return false;
+  const std::vector<Challenge> challenges = challenges_of(response);
+  if (auto bearer = of_scheme(challenges, "bearer")) {
+    const bool more_is_needed = parameter(*bearer, "error") == "insufficient_scope";
+    const bool widened = more_is_needed && scopes.widen(parameter(*bearer, "scope"));
+    if (response.status == 403 && !widened) return false;
+    return accept(std::move(*bearer), response, widened ? std::nullopt : used);
   }
+  auto basic = of_scheme(challenges, "basic");
+  const bool rejected = used && used->header.starts_with("Basic ");
+  if (response.status == 403 || !basic || rejected || !can_do_basic(credential(stop))) return false;
+  return accept(std::move(*basic), response, used);
+}
+
+/// `refused`: what the registry does not take any more.
+bool Authenticator::accept(Challenge challenge, const HttpResponse& response,
+                           const std::optional<Authorization>& refused) {
+  forget(refused);
   const std::lock_guard lock(mutex_);
-  challenge_ = std::move(*choice);
+  challenge_ = std::move(challenge);
   registry_ = response.url;
-  for (auto& [access, slot] : slots_) {  // unless another thread has replaced it meanwhile
-    if (slot.token && used && *used == fmt::format("Bearer {}", slot.token->text)) slot.token.reset();
-  }
   return true;
 }
 
-Url Authenticator::token_url(const Challenge& challenge, Access access) const {
+/// Unless another thread has replaced it meanwhile.
+void Authenticator::forget(const std::optional<Authorization>& refused) {
+  if (!refused) return;
+  const std::lock_guard lock(mutex_);
+  for (auto& [scopes, slot] : slots_) {
+    if (slot.token && refused->header == bearer_header(*slot.token)) slot.token.reset();
+  }
+}
+
+TokenRealm Authenticator::realm_of(const Challenge& challenge) const {
   const std::string realm = parameter(challenge, "realm");
   const auto refuse = [&](std::string_view why) {
     return AuthError(fmt::format("{}: it sends us to a token service that {}", registry_->origin(), why));
@@ -123,54 +189,7 @@ Url Authenticator::token_url(const Challenge& challenge, Access access) const {
     throw refuse(
         fmt::format("is not reached over https ({}), which would give the password away", url->redacted()));
   }
-  if (const std::string service = parameter(challenge, "service"); !service.empty()) {
-    url = url->with_query("service", service);
-  }
-  return url->with_query("scope", fmt::format("repository:{}:{}", options_.repository,
-                                              access == Access::kPush ? "pull,push" : "pull"));
-}
-
-Authenticator::Token Authenticator::fetch(const Challenge& challenge, Access access,
-                                          const std::stop_token& stop) {
-  std::optional<Url> url;
-  {
-    const std::lock_guard lock(mutex_);
-    url = token_url(challenge, access);
-  }
-  HttpRequest request{.method = "GET", .url = *url, .max_body_bytes = kMaxTokenAnswerBytes};
-  request.headers.push_back({"Accept", "application/json"});
-  if (const auto authorization = basic()) request.headers.push_back({"Authorization", *authorization});
-  const auto asked_at = options_.now();
-  const HttpResponse response = with_retries(options_.retry, stop, [&] {
-    HttpResponse answer = exchange_following(transport_, request, stop);
-    if (!answer.ok()) {
-      throw_status(answer, {.method = "GET",
-                            .repository = options_.repository,
-                            .has_credential = has_credential(),
-                            .pushing = access == Access::kPush,
-                            .scrub = [this](std::string text) { return scrub(std::move(text)); }});
-    }
-    return answer;
-  });
-  const Json answer = parse_json(response.body, fmt::format("GET {}", url->redacted()));
-  std::string token = text_field(answer, "token");
-  if (token.empty()) token = text_field(answer, "access_token");
-  check_token(token, *url);
-  const int64_t life = life_of(answer);
-  spdlog::debug("token host={} repository={} life_s={}", url->host(), options_.repository, life);
-  return {std::move(token), asked_at + seconds(life - std::min<int64_t>(life / 4, 60))};
-}
-
-std::string Authenticator::scrub(std::string text) const {
-  if (options_.credential) {
-    replace_all(text, options_.credential->password);
-    replace_all(text, basic()->substr(6));
-  }
-  const std::lock_guard lock(mutex_);
-  for (const auto& [access, slot] : slots_) {
-    if (slot.token) replace_all(text, slot.token->text);
-  }
-  return text;
+  return {.url = *url, .service = parameter(challenge, "service")};
 }
 
 }  // namespace obd::registry

@@ -57,9 +57,9 @@ std::string lower_case(std::string text) {
   return text;
 }
 
+constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 std::string base64(std::string_view data) {
-  static constexpr std::string_view kAlphabet =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string result;
   for (size_t i = 0; i < data.size(); i += 3) {
     const size_t count = std::min<size_t>(3, data.size() - i);
@@ -96,6 +96,28 @@ std::vector<Challenge> parse_challenges(std::string_view header) {
 
 std::string basic_authorization(std::string_view user, std::string_view password) {
   return "Basic " + base64(std::string(user) + ':' + std::string(password));
+}
+
+std::optional<std::string> base64_decode(std::string_view text) {
+  if (text.size() % 4 != 0) return std::nullopt;
+  size_t padding = 0;
+  while (padding < 2 && text.ends_with('=')) {
+    text.remove_suffix(1);
+    ++padding;
+  }
+  std::string result;
+  uint32_t bits = 0;
+  unsigned count = 0;
+  for (const char c : text) {
+    const size_t value = kAlphabet.find(c);
+    if (value == std::string_view::npos) return std::nullopt;
+    bits = (bits << 6 | static_cast<uint32_t>(value)) & 0xFFFFFF;
+    count += 6;
+    if (count < 8) continue;
+    count -= 8;
+    result += static_cast<char>(bits >> count & 0xFF);
+  }
+  return result;
 }
 
 }  // namespace obd::registry

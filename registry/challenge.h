@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,5 +19,8 @@ std::vector<Challenge> parse_challenges(std::string_view header);
 
 /// "Basic …" for an Authorization header.
 std::string basic_authorization(std::string_view user, std::string_view password);
+
+/// None if `text` is not base64 as RFC 4648 §4 has it, with its padding.
+std::optional<std::string> base64_decode(std::string_view text);
 
 }  // namespace obd::registry

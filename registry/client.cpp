@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "registry/http_error.h"
+#include "registry/tls.h"
 
 namespace obd::registry {
 namespace {
@@ -22,6 +23,7 @@ RegistryClient::RegistryClient(RepositoryName name, ClientOptions options)
       transport_(options_.transport),
       authenticator_(transport_, {.repository = name_.path,
                                   .credential = options_.credential,
+                                  .find_credential = options_.find_credential,
                                   .retry = options_.retry,
                                   .now = options_.now}) {}
 
@@ -34,8 +36,8 @@ Url RegistryClient::base(const std::stop_token& stop) {
   if (!base_) {
     if (options_.plain_http) {
       base_ = Url::parse(fmt::format("http://{}/v2/", name_.authority));
-    } else if (name_.loopback) {
-      base_ = probe_loopback(stop);
+    } else if (name_.loopback || (options_.transport.tls && options_.transport.tls->insecure())) {
+      base_ = probe_https(stop);
     } else {
       base_ = Url::parse(fmt::format("https://{}/v2/", name_.authority));
     }
@@ -43,10 +45,12 @@ Url RegistryClient::base(const std::stop_token& stop) {
   return *base_;
 }
 
-/// A registry on this machine seldom has a certificate. One that has is used over https, trusted or not.
-Url RegistryClient::probe_loopback(const std::stop_token& stop) {
+/// A registry on this machine, or one that is not to be checked, may have no certificate. One that has is used over
+/// https, trusted or not.
+Url RegistryClient::probe_https(const std::stop_token& stop) {
   Url secure = Url::parse(fmt::format("https://{}/v2/", name_.authority));
-  Transport transport({.connect_timeout = kProbeTimeout, .stall_timeout = kProbeTimeout});
+  Transport transport(
+      {.connect_timeout = kProbeTimeout, .stall_timeout = kProbeTimeout, .tls = options_.transport.tls});
   try {
     transport.exchange({.method = "GET", .url = secure, .sink = [](auto&, auto) { return false; }}, stop);
     return secure;
@@ -63,20 +67,20 @@ HttpResponse RegistryClient::send(const Call& call, const std::stop_token& stop)
 
 HttpResponse RegistryClient::send_once(const Call& call, const std::stop_token& stop) {
   const std::string origin = base(stop).origin();
+  ScopeSet scopes = ScopeSet::for_access(name_.path, call.access, call.mount_from);
   for (int logins = 0;; ++logins) {
     HttpRequest request = call.request;
-    std::optional<std::string> authorization;
-    if (request.url.origin() == origin) authorization = authenticator_.authorization(call.access, stop);
-    if (authorization) request.headers.push_back({"Authorization", *authorization});
+    std::optional<Authorization> authorization;
+    if (request.url.origin() == origin) authorization = authenticator_.authorization(scopes, stop);
+    if (authorization) request.headers.push_back({"Authorization", authorization->header});
     HttpResponse response = exchange_following(transport_, std::move(request), stop);
     spdlog::debug("{} {} status={}", call.request.method, response.url->redacted(), response.status);
-    if (response.ok() || std::count(call.answers.begin(), call.answers.end(), response.status) > 0) {
-      return response;
-    }
+    if (response.ok()) return response;
     // What a storage service beside the registry asks for is none of our credential's business.
     const bool ours = response.url->origin() == origin;
-    const bool login = response.status == 401 && ours && logins < kMaxLogins;
-    if (!login || !authenticator_.learn(response, authorization)) fail(call, response, origin);
+    if (ours && logins < kMaxLogins && authenticator_.learn(response, authorization, scopes, stop)) continue;
+    if (std::count(call.answers.begin(), call.answers.end(), response.status) > 0) return response;
+    fail(call, response, origin);
   }
 }
 

@@ -15,6 +15,7 @@ namespace obd::registry {
 /// What tests and later options turn; users see RepositoryOptions.
 struct ClientOptions {
   std::optional<Credential> credential = {};
+  CredentialFinder find_credential = {};  // asked where there is no `credential`
   bool plain_http = false;
   RetryPolicy retry = {};
   TransportOptions transport = {};
@@ -25,6 +26,8 @@ struct ClientOptions {
 struct Call {
   HttpRequest request;
   Access access = Access::kPull;
+  /// Path of another repository of the same registry that the request reads as well; empty: of none.
+  std::string mount_from = {};
   /// Statuses beside 2xx that are answers, not failures.
   std::vector<int> answers = {};
   /// The path of another repository of the same registry that must be readable too.
@@ -54,7 +57,7 @@ class RegistryClient {
 
  private:
   Url base(const std::stop_token& stop);
-  Url probe_loopback(const std::stop_token& stop);
+  Url probe_https(const std::stop_token& stop);
   [[noreturn]] void fail(const Call& call, const HttpResponse& response, const std::string& origin) const;
 
   const RepositoryName name_;

@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "registry/callback_guard.h"
 #include "registry/reference.h"
+#include "registry/tls.h"
 
 namespace obd::registry {
 namespace {
@@ -49,6 +50,13 @@ std::string lower_case(std::string_view text) {
   return result;
 }
 
+/// curl finds all others by itself. It leaves HTTP_PROXY alone because a web server gives that to CGI programs with a
+/// header of their client in it; then REQUEST_METHOD is set too.
+const char* proxy_for(const Url& url) {
+  const bool known = url.is_https() || std::getenv("http_proxy") != nullptr;
+  return known || std::getenv("REQUEST_METHOD") != nullptr ? nullptr : std::getenv("HTTP_PROXY");
+}
+
 /// Ours may hold what a manifest or a server said: nothing in it may end the line.
 CurlList header_list(const std::vector<Header>& headers) {
   CurlList list;
@@ -66,6 +74,13 @@ CurlList header_list(const std::vector<Header>& headers) {
     add(fmt::format("{}: {}", header.name, header.value));
   }
   return list;
+}
+
+/// What OpenSSL makes of the alerts by which a server refuses a client's certificate, or the lack of one.
+bool wants_certificate(const std::string& cause) {
+  return cause.find("certificate required") != std::string::npos ||
+         cause.find("alert bad certificate") != std::string::npos ||
+         cause.find("alert unknown ca") != std::string::npos;
 }
 
 /// One transfer; curl's callbacks point at it.
@@ -139,7 +154,12 @@ void Exchange::configure_connection(CURL* easy, const TransportOptions& options)
   set(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_timeout.count()));
   stall_timeout_ = request_.stall_timeout.value_or(options.stall_timeout);
   if (request_.deadline) set(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(request_.deadline->count()));
-  if (is_loopback_host(request_.url.host())) set(easy, CURLOPT_PROXY, "");
+  if (is_loopback_host(request_.url.host())) {
+    set(easy, CURLOPT_PROXY, "");
+  } else if (const char* proxy = proxy_for(request_.url)) {
+    set(easy, CURLOPT_PROXY, proxy);
+  }
+  if (options.tls) options.tls->configure(easy);
   // The curl program obeys these two; the library leaves them to us.
   if (const char* file = std::getenv("SSL_CERT_FILE"); file && *file) set(easy, CURLOPT_CAINFO, file);
   if (const char* directory = std::getenv("SSL_CERT_DIR"); directory && *directory) {
@@ -259,7 +279,13 @@ void Exchange::fail(CURLcode result) const {
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_CONNECT:
       throw error("could not connect", Kind::kConnect, true);
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_CLIENTCERT:
+      throw error("it does not accept our certificate", Kind::kCertificate, false);
     case CURLE_SSL_CONNECT_ERROR: {
+      if (wants_certificate(cause)) {
+        throw error("it wants a certificate from us that it accepts", Kind::kCertificate, false);
+      }
       const bool not_tls = cause.find("wrong version number") != std::string::npos;
       throw error("no TLS connection", Kind::kTls, !not_tls,
                   not_tls ? "; does this registry speak plain HTTP?" : "");
@@ -267,12 +293,17 @@ void Exchange::fail(CURLcode result) const {
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
       throw error("its certificate is not trusted", Kind::kCertificate, false,
-                  "; SSL_CERT_FILE can name the authority that signed it");
+                  "; add the authority that signed it to the root CAs, or name it by SSL_CERT_FILE");
     case CURLE_OPERATION_TIMEDOUT:
       throw error("it took too long", Kind::kStalled, true);
     case CURLE_SEND_ERROR:
-    case CURLE_SEND_FAIL_REWIND:
     case CURLE_RECV_ERROR:
+      // TLS 1.3 says so when the connection stands already.
+      if (wants_certificate(cause)) {
+        throw error("it wants a certificate from us that it accepts", Kind::kCertificate, false);
+      }
+      [[fallthrough]];
+    case CURLE_SEND_FAIL_REWIND:
     case CURLE_GOT_NOTHING:
     case CURLE_PARTIAL_FILE:
     case CURLE_HTTP2:

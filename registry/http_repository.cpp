@@ -34,6 +34,16 @@ class BytesSource final : public ByteSource {
   std::string_view bytes_;
 };
 
+HttpResponse send_manifest(RegistryClient& client, const Call& call, const std::stop_token& stop) {
+  try {
+    return client.send(call, stop);
+  } catch (const NetworkError& error) {
+    const bool missing = std::string_view(error.what()).find("MANIFEST_BLOB_UNKNOWN") != std::string_view::npos;
+    if (missing) throw MissingBlobError(error);
+    throw;
+  }
+}
+
 /// Refuses content that is not what was asked for, or not what the registry says that it sends.
 void check_manifest_digest(const Digest& found, const std::string& reference, const HttpResponse& response) {
   const auto check = [&](std::string_view expected, std::string_view who) {
@@ -127,7 +137,7 @@ Digest HttpRepository::push_manifest(const std::optional<std::string>& tag, cons
             .access = Access::kPush};
   call.request.headers.push_back({"Content-Type", media_type});
   call.request.body = body_of(bytes);
-  const HttpResponse response = client_->send(call, stop);
+  const HttpResponse response = send_manifest(*client_, call, stop);
   const auto stored = response.header("docker-content-digest");
   if (stored && Digest::is_valid(*stored) && *stored != digest.text()) {
     throw DataError(fmt::format("PUT {}: the registry stored {} instead of {}", response.url->redacted(),

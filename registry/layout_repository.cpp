@@ -99,6 +99,14 @@ Digest LayoutRepository::push_spool(std::shared_ptr<Spool> spool, std::stop_toke
   return digest;
 }
 
+void LayoutRepository::keep_blob(const Digest& digest) {
+  const std::lock_guard lock(mutex_);
+  const auto at = staged_.find(digest);
+  if (at == staged_.end()) return;
+  at->second->publish_as(blob_path(digest));
+  staged_.erase(at);
+}
+
 Digest LayoutRepository::push_bytes(std::string_view content, std::stop_token stop) {
   Digest digest = Digest::of(content);
   if (has_blob({digest, content.size()}, stop)) return digest;

@@ -17,6 +17,9 @@ struct RepositoryName {
   std::string display;
   /// The host is this machine: plain HTTP may be tried, and no proxy lies between.
   bool loopback = false;
+
+  /// The registry's part of `display`, which credentials are kept under.
+  std::string host() const { return display.substr(0, display.size() - path.size() - 1); }
 };
 
 /// HOST[:PORT]/NAME in the forms that Docker accepts: without a host it is docker.io, and a name of one part

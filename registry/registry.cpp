@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "registry/credentials.h"
 #include "registry/docker_archive_repository.h"
 #include "registry/http_repository.h"
 #include "registry/layout_repository.h"
 #include "registry/oci_archive_repository.h"
 #include "registry/reference.h"
 #include "registry/tar_archive.h"
+#include "registry/tls.h"
 
 namespace obd::registry {
 
@@ -68,13 +70,26 @@ std::unique_ptr<Repository> open_repository(const std::string& where, const Repo
     if (path.empty()) throw UsageError("'oci:' needs a directory: oci:DIRECTORY");
     return std::make_unique<LayoutRepository>(path);
   }
+  const RepositoryName name = parse_repository_name(where);
+  ClientOptions client{
+      .credential = options.credential, .plain_http = options.plain_http, .retry = options.retry};
+  client.find_credential = [name](const std::stop_token& stop) {
+    return find_credential(name, auth_files_of_environment(), stop);
+  };
+  client.transport.tls = TlsContext::load(options.tls);
   return std::make_unique<HttpRepository>(
-      parse_repository_name(where),
-      HttpRepository::Options{.client = {.credential = options.credential,
-                                         .plain_http = options.plain_http,
-                                         .retry = options.retry},
-                              .work_directory = options.work_directory,
-                              .spool_memory_bytes = options.spool_memory_bytes});
+      name, HttpRepository::Options{.client = std::move(client),
+                                    .work_directory = options.work_directory,
+                                    .spool_memory_bytes = options.spool_memory_bytes});
+}
+
+std::string registry_host(const std::string& where) {
+  if (place_of(where) != Place::kRegistry) return {};
+  try {
+    return parse_repository_name(where).host();
+  } catch (const UsageError&) {
+    return {};
+  }
 }
 
 }  // namespace obd::registry

@@ -14,6 +14,7 @@
 
 #include "common/byte_source.h"
 #include "common/digest.h"
+#include "common/error.h"
 #include "common/spool.h"
 #include "registry/retry.h"
 
@@ -52,6 +53,12 @@ using BlobConsumer = std::function<void(std::span<const std::byte>)>;
 
 /// The largest manifest, index or config that is read.
 inline constexpr uint64_t kMaxManifestBytes = 4 << 20;
+
+/// A manifest was refused because the repository lacks a blob that it names.
+class MissingBlobError : public NetworkError {
+ public:
+  explicit MissingBlobError(const NetworkError& refusal) : NetworkError(refusal.what(), refusal.http_status()) {}
+};
 
 /// One repository: behind HTTP, a directory in OCI image layout, or an archive. Everything below is pulled from it and
 /// pushed to it through this interface alone.
@@ -97,11 +104,15 @@ class Repository {
   /// is pushed; this repository can read it at once.
   virtual Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) = 0;
 
+  /// Makes a pushed blob stay even if no manifest comes to name it. In a registry, every blob does, for a while.
+  virtual void keep_blob(const Digest&) {}
+
   /// As push_spool(), for small content (a config); nothing is sent if the repository has it.
   virtual Digest push_bytes(std::string_view content, std::stop_token stop) = 0;
 
   /// `tag`: none pushes by digest alone. The caller has pushed all that the manifest names. One with a `subject`
-  /// is found by list_referrers() afterwards, also where the registry keeps no such list itself.
+  /// is found by list_referrers() afterwards, also where the registry keeps no such list itself. Throws
+  /// MissingBlobError where the registry says that it lacks what the manifest names; not all of them look.
   virtual Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                std::string_view bytes, std::stop_token stop) = 0;
 
@@ -116,22 +127,50 @@ void copy_blob(Repository& source, Repository& target, const BlobId& blob, std::
 /// pull_blob() into memory. Throws DataError if the blob claims to be larger than kMaxManifestBytes.
 std::string pull_small_blob(Repository& repository, const BlobId& blob, std::stop_token stop);
 
-/// The user and the password of one host. Never printed.
+/// The user and the password of one host, or an identity token that stands for both. Never printed.
 struct Credential {
-  std::string user;
-  std::string password;
+  std::string user = {};
+  std::string password = {};
+  /// For token services alone (OAuth2 calls it a refresh token). Used before user and password where it is set.
+  std::string identity_token = {};
+
+  bool operator==(const Credential&) const = default;
+};
+
+/// Whom to trust, and who we are, where a connection is encrypted. Files are PEM.
+struct TlsOptions {
+  struct ClientCertificate {
+    std::filesystem::path certificate;  // with its chain, if it has one
+    std::filesystem::path key;          // not encrypted
+    bool operator==(const ClientCertificate&) const = default;
+  };
+  /// As Docker lays them out: NAME.crt is a root CA, NAME.cert with NAME.key a client's certificate.
+  std::vector<std::filesystem::path> cert_dirs = {};
+  /// Trusted beside the system's.
+  std::vector<std::filesystem::path> root_cas = {};
+  /// The first whose issuer the server names is shown to it.
+  std::vector<ClientCertificate> client_certificates = {};
+  /// Trusts any certificate, and tries plain HTTP where there is no HTTPS.
+  bool insecure = false;
+
+  bool operator==(const TlsOptions&) const = default;
 };
 
 struct RepositoryOptions {
+  /// For this repository's registry alone. Without one the files in which other tools keep theirs are looked
+  /// through once the registry asks for a login (registry/README.md, "Credentials").
   std::optional<Credential> credential = {};
   /// HTTP instead of HTTPS. Loopback hosts are tried over HTTPS first, then HTTP, without it.
   bool plain_http = false;
+  TlsOptions tls = {};
   /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`, and what is pushed to an
   /// archive until the archive is written. Clearing it of what killed processes left is its owner's business.
   std::filesystem::path work_directory = "tmp_conv";
   uint64_t spool_memory_bytes = 8 << 20;
   /// How often what fails for the moment is tried, and how long is waited in between.
   RetryPolicy retry = {};
+
+  bool operator==(const RepositoryOptions&) const = default;
 };
 
 /// What a repository's name stands for, by its prefix.
@@ -145,8 +184,13 @@ Place place_of(std::string_view where);
 
 /// `where`: "oci:DIRECTORY" or "oci-archive:FILE" (made if missing when something is pushed),
 /// "docker-archive:FILE", or HOST[:PORT]/NAME in the forms that Docker accepts ("ubuntu" is
-/// docker.io/library/ubuntu). Throws UsageError if it is none of them.
+/// docker.io/library/ubuntu). Throws UsageError if it is none of them, and for TLS files that cannot be
+/// used.
 std::unique_ptr<Repository> open_repository(const std::string& where, const RepositoryOptions& options);
+
+/// The host that credentials for `where` belong to: "docker.io", "localhost:5000". Empty unless it is a name in a
+/// registry.
+std::string registry_host(const std::string& where);
 
 /// Whether `tag` has the form that the distribution specification allows.
 bool is_valid_tag(std::string_view tag);

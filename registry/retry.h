@@ -19,6 +19,8 @@ struct RetryPolicy {
   std::chrono::milliseconds max_delay{20'000};
   /// The longest that Retry-After makes us wait.
   std::chrono::milliseconds max_retry_after{60'000};
+
+  bool operator==(const RetryPolicy&) const = default;
 };
 
 /// An answer with a status that tells of failure.

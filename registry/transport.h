@@ -17,6 +17,8 @@
 
 namespace obd::registry {
 
+class TlsContext;
+
 struct Header {
   std::string name;
   std::string value;
@@ -83,13 +85,16 @@ struct TransportOptions {
   std::chrono::milliseconds connect_timeout{30'000};
   /// A transfer ends if not one byte moves for so long.
   std::chrono::milliseconds stall_timeout{60'000};
+  /// None: trust as the system does, and show no certificate.
+  std::shared_ptr<const TlsContext> tls = {};
 };
 
 /// Single HTTP exchanges over connections that are kept and used again. Knows nothing of redirects,
 /// credentials, retries or registries.
 ///
-/// Trusts the system's certificate authorities and those of SSL_CERT_FILE and SSL_CERT_DIR; uses the proxies
-/// that the environment names, but not to reach this machine.
+/// Trusts the system's certificate authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR in their place, and those
+/// of its options beside them. Uses the proxies that HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name (also in lower case),
+/// but not for what NO_PROXY names, and never to reach this machine.
 ///
 /// Threads: any number at once.
 /// Errors:  TransportError; DataError for an answer beyond its cap; Cancelled at once when `stop` fires.

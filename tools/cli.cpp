@@ -10,6 +10,8 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "tools/registry_options.h"
+
 namespace obd::tools {
 namespace {
 
@@ -94,12 +96,14 @@ int run_tool(std::string_view program, Io& io, const std::function<ExitCode(Run&
 }
 
 int run_main(int argc, char** argv, int (*tool_main)(const std::vector<std::string>& args, Io io)) {
+  const std::vector<std::string> args(argv + std::min(argc, 1), argv + argc);
+  hide_passwords({argv, static_cast<size_t>(argc)});
   ::signal(SIGPIPE, SIG_IGN);
   const char* terminal = std::getenv("TERM");
   const bool dumb = terminal == nullptr || std::string_view(terminal) == "dumb";
   Io io{.in = std::cin, .out = std::cout, .err = std::cerr, .tty = ::isatty(STDERR_FILENO) == 1 && !dumb};
   const SignalWatch watch(io.stop);
-  return tool_main(std::vector<std::string>(argv + std::min(argc, 1), argv + argc), io);
+  return tool_main(args, io);
 }
 
 void configure_logging(std::ostream& err, bool verbose) {

@@ -12,6 +12,7 @@
 #include "convertor/tag_converter.h"
 #include "tools/convertor_report.h"
 #include "tools/progress_view.h"
+#include "tools/registry_options.h"
 
 namespace obd::tools {
 namespace {
@@ -24,7 +25,8 @@ constexpr uint64_t kMinMetadataBudgetMib = 1;
 constexpr const char* kExamples = R"(
 Examples:
   convertor -r localhost:5000/acme/app -i 1.4 -o 1.4_obd --plain
-  convertor -r registry.example.com/acme/app -u user:password -i 1.4 -o 1.4_obd --oci
+  convertor -r registry.example.com/acme/app -i 1.4 -o 1.4_obd --oci -u user --password-stdin < password
+  convertor -r quay.io/acme/app -i 1.4 --target-repository registry.example.com/obd/app -o 1.4
   convertor -r oci:./images -i debian -o debian_obd --oci --vsize 16
 
 Exit codes: 0 done, 1 internal error, 2 usage, 3 malformed image or blob, 4 input/output, 5 network,
@@ -45,10 +47,12 @@ uint64_t number(const cxxopts::ParseResult& parsed, const char* name, uint64_t l
 
 /// What the command line asks for, checked.
 struct Request {
-  std::string repository;
+  std::string source_name;
+  std::string target_name;
   std::string reference;
   std::optional<std::string> output_tag;
-  registry::RepositoryOptions registry;
+  registry::RepositoryOptions source;
+  registry::RepositoryOptions target;
   convertor::ConvertOptions convert;
   size_t threads = 1;
   ProgressMode progress = ProgressMode::kAuto;
@@ -65,18 +69,23 @@ std::string input_reference(const cxxopts::ParseResult& parsed) {
     if (!Digest::is_valid(digest)) throw UsageError("--input-digest has the form sha256:<64 hex digits>");
     return digest;
   }
-  if (!registry::is_valid_tag(tag)) throw UsageError(fmt::format("'{}' is no valid tag", printable(tag)));
+  // In a docker-archive an image may be named by NAME:TAG; the repository sees to that.
+  if (registry::place_of(text(parsed, "repository")) != registry::Place::kDockerArchive &&
+      !registry::is_valid_tag(tag)) {
+    throw UsageError(fmt::format("'{}' is no valid tag", printable(tag)));
+  }
   return tag;
 }
 
 /// The reference calls it --output-tag or, where several formats are made at once, --overlaybd.
-std::string output_tag(const cxxopts::ParseResult& parsed) {
+std::optional<std::string> output_tag(const cxxopts::ParseResult& parsed) {
   const std::string output = text(parsed, "output-tag");
   const std::string overlaybd = text(parsed, "overlaybd");
   if (!output.empty() && !overlaybd.empty() && output != overlaybd) {
     throw UsageError("--output-tag and --overlaybd name different tags");
   }
   const std::string tag = output.empty() ? overlaybd : output;
+  if (tag.empty() && parsed["referrer"].as<bool>()) return std::nullopt;  // it is found by its subject
   if (tag.empty()) throw UsageError("the result needs a tag: --output-tag (-o) or --overlaybd");
   if (!registry::is_valid_tag(tag)) throw UsageError(fmt::format("'{}' is no valid tag", printable(tag)));
   return tag;
@@ -122,7 +131,14 @@ convertor::ConvertOptions convert_options(const cxxopts::ParseResult& parsed) {
   const std::string base_layer = text(parsed, "baselayer");
   if (options.mkfs && !base_layer.empty()) throw UsageError("--baselayer goes with --mkfs=false");
   if (!options.mkfs) options.base_layer = find_base_layer(base_layer, options.vsize_gib);
-  options.oci = parsed["oci"].as<bool>();
+  options.referrer = parsed["referrer"].as<bool>();
+  options.oci = parsed["oci"].as<bool>() || options.referrer;  // Docker's manifests know no subject
+  if (parsed.count("platform") > 0) {
+    for (const std::string& platform : parsed["platform"].as<std::vector<std::string>>()) {
+      options.platforms.push_back(convertor::Platform::parse(platform));
+    }
+  }
+  options.merge_index = parsed["merge-index"].as<bool>();
   options.concurrency_limit = parsed["concurrency-limit"].as<uint64_t>();
   options.metadata_budget_bytes = number(parsed, "metadata-budget", kMinMetadataBudgetMib, 1 << 20) << 20;
   options.upload = !parsed["no-upload"].as<bool>();
@@ -133,17 +149,38 @@ convertor::ConvertOptions convert_options(const cxxopts::ParseResult& parsed) {
   return options;
 }
 
-Request parse_request(const cxxopts::ParseResult& parsed) {
+/// A credential without a prefix was given for the source, or for the one registry there is: another host does not
+/// get it.
+void read_registries(const cxxopts::ParseResult& parsed, std::istream& in, Request& request) {
+  check_password_stdin(parsed);
+  registry::RepositoryOptions common = read_registry_options(parsed, RegistrySide::kCommon, in);
+  common.work_directory = request.convert.work_directory;
+  const auto source = read_registry_options(parsed, RegistrySide::kSource, in);
+  const auto target = read_registry_options(parsed, RegistrySide::kTarget, in);
+  const std::string source_host = registry::registry_host(request.source_name);
+  const std::string target_host = registry::registry_host(request.target_name);
+  const bool for_target = source_host == target_host || source_host.empty();
+  request.source = merge_registry_options(common, source, true);
+  request.target = merge_registry_options(common, target, for_target);
+  if (common.credential && !target.credential && !for_target && !target_host.empty()) {
+    spdlog::warn("--username is for {}, not for {}: use --src-username and --dest-username", source_host, target_host);
+  }
+}
+
+Request parse_request(const cxxopts::ParseResult& parsed, std::istream& in) {
   Request request;
-  request.repository = text(parsed, "repository");
-  if (request.repository.empty()) throw UsageError("--repository (-r) is missing");
+  request.source_name = text(parsed, "repository");
+  if (request.source_name.empty()) throw UsageError("--repository (-r) is missing");
+  const std::string target = text(parsed, "target-repository");
+  request.target_name = target.empty() ? request.source_name : target;
   request.reference = input_reference(parsed);
   request.output_tag = output_tag(parsed);
   request.convert = convert_options(parsed);
-  const std::string credential = text(parsed, "username");
-  if (!credential.empty()) request.registry.credential = parse_credential(credential);
-  request.registry.plain_http = parsed["plain"].as<bool>();
-  request.registry.work_directory = request.convert.work_directory;
+  if (request.convert.upload && registry::place_of(request.target_name) == registry::Place::kDockerArchive) {
+    throw UsageError("a docker-archive can only be read: say with --target-repository where the result goes, "
+                     "e.g. oci-archive:FILE");
+  }
+  read_registries(parsed, in, request);
   const uint64_t threads = number(parsed, "threads", 0, kMaxThreads);
   request.threads = threads != 0 ? threads : std::max(1u, std::thread::hardware_concurrency());
   request.progress = parse_progress_mode(parsed["progress"].as<std::string>());
@@ -184,7 +221,7 @@ class LogThroughView {
   const bool verbose_;
 };
 
-/// A layout keeps every blob of an image open until the image is whole.
+/// A layout or an archive keeps every blob of an image open until the image is whole.
 void raise_file_limit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -200,32 +237,46 @@ void tune_allocator() {
   ::mallopt(M_ARENA_MAX, 2);
 }
 
+struct Repositories {
+  std::shared_ptr<registry::Repository> source;
+  std::shared_ptr<registry::Repository> target;
+};
+
+/// One object where both sides are the same: it keeps one set of connections and tokens.
+Repositories open_repositories(const Request& request) {
+  Repositories opened;
+  opened.source = registry::open_repository(request.source_name, request.source);
+  const bool is_registry = registry::place_of(request.source_name) == registry::Place::kRegistry;
+  const bool same =
+      request.source_name == request.target_name && (!is_registry || request.source == request.target);
+  opened.target = same ? opened.source : registry::open_repository(request.target_name, request.target);
+  return opened;
+}
+
 ExitCode convert(const Request& request, Run& run, const cxxopts::ParseResult& parsed) {
   const auto started = std::chrono::steady_clock::now();
   convertor::ProgressBoard progress;
   ProgressView view(progress, run.io.err, request.progress, run.io.tty);
   const LogThroughView log(view, run.io.err, parsed["verbose"].as<bool>());
-  if (request.registry.credential && text(parsed, "username").find(':') != std::string::npos) {
-    spdlog::warn("a password on the command line can be seen by other users of this machine");
-  }
-  if (!request.convert.oci && request.repository.starts_with("oci:")) {
+  warn_of_passwords(parsed);
+  if (!request.convert.oci && registry::place_of(request.target_name) != registry::Place::kRegistry) {
     spdlog::warn("the result will have Docker media types, which other tools do not look for in an OCI layout; "
                  "--oci writes OCI's");
   }
   tune_allocator();
   raise_file_limit();
   const WorkDirectory work_directory(request.convert.work_directory);
-  const auto repository = registry::open_repository(request.repository, request.registry);
+  const Repositories repositories = open_repositories(request);
   blockfs::WorkerPool pool(request.threads);
-  const convertor::Workshop workshop{.source = *repository,
-                                     .target = *repository,
+  const convertor::Workshop workshop{.source = *repositories.source,
+                                     .target = *repositories.target,
                                      .pool = pool,
                                      .progress = progress,
                                      .options = request.convert};
   const convertor::ConvertResult result =
       convertor::convert_reference(workshop, request.reference, request.output_tag, run.stop());
   const auto print = run.json ? print_json_result : print_text_result;
-  print(run.io.out, result, repository->name(), request.output_tag.value_or(""), request.convert.upload);
+  print(run.io.out, result, repositories.target->name(), request.output_tag.value_or(""), request.convert.upload);
   if (!request.metrics.empty()) {
     const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
     write_metrics(request.metrics, result, progress, pool, wall.count());
@@ -238,14 +289,15 @@ ExitCode convertor_body(const std::vector<std::string>& args, Run& run) {
   const auto parsed = parse_options(options, args);
   run.json = parsed["json"].as<bool>();
   if (parsed["help"].as<bool>()) {
-    run.io.out << options.help({"Image", "Format", "Work", "Output"}) << kExamples;
+    run.io.out << options.help({"Image", "Registry", "Source", "Target", "Format", "Work", "Output"}) << kExamples;
     return ExitCode::kSuccess;
   }
   if (parsed["version"].as<bool>()) {
     run.io.out << "convertor " OBD_VERSION "\n";
     return ExitCode::kSuccess;
   }
-  return convert(parse_request(parsed), run, parsed);
+  configure_logging(run.io.err, parsed["verbose"].as<bool>());
+  return convert(parse_request(parsed, run.io.in), run, parsed);
 }
 
 }  // namespace
@@ -255,13 +307,21 @@ cxxopts::Options convertor_options() {
   const auto words = [] { return cxxopts::value<std::string>(); };
   const auto flag = [] { return cxxopts::value<bool>()->default_value("false"); };
   const auto count = [](const char* standard) { return cxxopts::value<uint64_t>()->default_value(standard); };
-  options.add_options("Image")("r,repository", "repository (HOST[:PORT]/NAME) or layout (oci:DIRECTORY)",
-                               words(), "REPO")("i,input-tag", "tag of the image to convert", words(), "TAG")(
+  options.add_options("Image")(
+      "r,repository",
+      "repository (HOST[:PORT]/NAME), layout (oci:DIRECTORY) or archive (oci-archive:FILE, docker-archive:FILE)",
+      words(), "REPO")("i,input-tag", "tag of the image to convert", words(), "TAG")(
       "g,input-digest", "or its digest", words(), "DIGEST")("o,output-tag", "tag of the result", words(),
                                                             "TAG")("overlaybd", "the same", words(), "TAG")(
-      "u,username", "credentials for the registry", words(), "USER[:PASSWORD]")(
-      "plain", "HTTP instead of HTTPS", flag());
+      "target-repository", "where the result goes, if not to --repository", words(), "REPO")(
+      "platform", "only the images of an index for this platform; may be repeated",
+      cxxopts::value<std::vector<std::string>>(), "OS/ARCH[/VARIANT]");
+  add_registry_options(options, "Registry", RegistrySide::kCommon);
+  add_registry_options(options, "Source", RegistrySide::kSource);
+  add_registry_options(options, "Target", RegistrySide::kTarget);
   options.add_options("Format")("oci", "OCI media types in the result; default: Docker's", flag())(
+      "referrer", "make the result a referrer of its source; implies --oci, and -o may be left out", flag())(
+      "merge-index", "push one index of the source's images and the converted ones", flag())(
       "fstype", "filesystem in the image", words()->default_value("ext4"), "TYPE")(
       "mkfs", "make the filesystem in the bottom layer; with =false put a base layer below",
       cxxopts::value<bool>()->default_value("true"))("baselayer", "base layer for --mkfs=false", words(),

@@ -43,7 +43,7 @@ const ObdctlVerb& find_verb(const std::string& name) {
 std::vector<std::string> ordered_groups(const cxxopts::Options& options) {
   const std::vector<std::string> present = options.groups();
   std::vector<std::string> ordered;
-  for (const char* group : {"Image", "Images", "Files", "Export", "Report", "Output"}) {
+  for (const char* group : {"Image", "Images", "Registry", "Source", "Files", "Export", "Report", "Output"}) {
     if (std::find(present.begin(), present.end(), group) != present.end()) ordered.emplace_back(group);
   }
   OBD_CHECK(ordered.size() == present.size());

@@ -12,6 +12,7 @@
 #include "tools/obdctl.h"
 #include "tools/obdctl_images.h"
 #include "tools/obdctl_operands.h"
+#include "tools/registry_options.h"
 
 namespace obd::tools {
 namespace {
@@ -42,7 +43,7 @@ Files files_of(const cxxopts::ParseResult& parsed, const std::string& option) {
   return parsed.count(option) != 0 ? parsed[option].as<Files>() : Files();
 }
 
-Side parse_side(const cxxopts::ParseResult& parsed, Files files, std::string where, std::string reference,
+Side parse_side(const registry::RepositoryOptions& options, Files files, std::string where, std::string reference,
                 const char* what, const char* wanted) {
   if (!files.empty() && !reference.empty()) {
     throw UsageError(fmt::format("the {} is given twice: as an image and as files", what));
@@ -50,10 +51,28 @@ Side parse_side(const cxxopts::ParseResult& parsed, Files files, std::string whe
   if (!files.empty()) return {nullptr, {}, std::move(files)};
   if (where.empty() || reference.empty())
     throw UsageError(fmt::format("the {} is missing: give {}", what, wanted));
-  return {open_repository_operand(where, parsed), std::move(reference), {}};
+  return {open_repository_operand(where, options), std::move(reference), {}};
 }
 
-Side parse_source(const cxxopts::ParseResult& parsed) {
+/// How to reach the repositories of both sides.
+struct Registries {
+  registry::RepositoryOptions source;
+  registry::RepositoryOptions converted;
+};
+
+/// -u was given for -r: the host of --source gets it only if it is the same, or if -r names no registry.
+Registries read_registries(const cxxopts::ParseResult& parsed, std::istream& in) {
+  check_password_stdin(parsed);
+  warn_of_passwords(parsed);
+  const auto common = read_registry_options(parsed, RegistrySide::kCommon, in);
+  const auto source = read_registry_options(parsed, RegistrySide::kSource, in);
+  const std::string host = registry::registry_host(text_of(parsed, "repository"));
+  const std::string other = text_of(parsed, "source");
+  const bool for_source = other.empty() || host.empty() || host == registry::registry_host(other);
+  return {merge_registry_options(common, source, for_source), common};
+}
+
+Side parse_source(const cxxopts::ParseResult& parsed, const registry::RepositoryOptions& options) {
   const std::string tag = text_of(parsed, "input-tag");
   const std::string digest = text_of(parsed, "input-digest");
   if (!tag.empty() && !digest.empty()) throw UsageError("--input-tag and --input-digest exclude one another");
@@ -61,13 +80,13 @@ Side parse_source(const cxxopts::ParseResult& parsed) {
     throw UsageError("--input-digest has the form sha256:<64 hex digits>");
   }
   const std::string other = text_of(parsed, "source");
-  return parse_side(parsed, files_of(parsed, "source-layer"),
+  return parse_side(options, files_of(parsed, "source-layer"),
                     other.empty() ? text_of(parsed, "repository") : other, tag.empty() ? digest : tag,
                     "source image", "--repository and --input-tag or --input-digest, or --source-layer");
 }
 
-Side parse_converted(const cxxopts::ParseResult& parsed) {
-  return parse_side(parsed, files_of(parsed, "files"), text_of(parsed, "repository"),
+Side parse_converted(const cxxopts::ParseResult& parsed, const registry::RepositoryOptions& options) {
+  return parse_side(options, files_of(parsed, "files"), text_of(parsed, "repository"),
                     text_of(parsed, "output-tag"), "converted image",
                     "--repository and --output-tag, or layer blobs");
 }
@@ -282,8 +301,9 @@ cxxopts::Options check_options() {
                                 "REPO")("source", "Repository of the source image, if it is another", text(),
                                         "REPO")("i,input-tag", "Tag of the source image", text(), "TAG")(
       "g,input-digest", "Digest of the source image", text(), "DIGEST")(
-      "o,output-tag", "Tag or digest of the converted image", text(), "TAG")(
-      "plain", "HTTP instead of HTTPS")("u,username", "Credentials", text(), "USER[:PASSWORD]");
+      "o,output-tag", "Tag or digest of the converted image", text(), "TAG");
+  add_registry_options(options, "Registry", RegistrySide::kCommon);
+  add_registry_options(options, "Source", RegistrySide::kSource);
   options.add_options("Files")("source-layer", "A layer of the source, a tar file; repeat it, bottom first",
                                list(), "FILE")("files", "Layer blobs of the converted image, bottom first",
                                                list(), "FILE...");
@@ -300,8 +320,9 @@ ExitCode obdctl_check(const std::vector<std::string>& args, Run& run) {
   cxxopts::Options options = check_options();
   const auto parsed = parse_verb(options, args, kExamples, run);
   if (!parsed) return ExitCode::kSuccess;
-  const Side source = parse_source(*parsed);
-  const Side converted = parse_converted(*parsed);
+  const Registries registries = read_registries(*parsed, run.io.in);
+  const Side source = parse_source(*parsed, registries.source);
+  const Side converted = parse_converted(*parsed, registries.converted);
   return Checker(run, (*parsed)["max-differences"].as<uint64_t>()).run(source, converted);
 }
 

@@ -126,7 +126,7 @@ ExitCode obdctl_export(const std::vector<std::string>& args, Run& run) {
   if (parsed->count("output") == 0) throw UsageError("--output (-o) is needed");
   const auto output = (*parsed)["output"].as<std::string>();
 
-  auto blobs = open_blobs(parse_operands(*parsed), (*parsed)["platform"].as<std::string>(), run);
+  auto blobs = open_blobs(parse_operands(*parsed, run.io.in), (*parsed)["platform"].as<std::string>(), run);
   blobs.resize(layer_limit(*parsed, blobs.size()));
   LayerStack stack;
   for (const auto& blob : blobs) stack.push(blockfs::open_layer_blob(blob).layer);

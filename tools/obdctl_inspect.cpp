@@ -139,7 +139,7 @@ ExitCode obdctl_inspect(const std::vector<std::string>& args, Run& run) {
   add_operand_options(options, "Layer blobs");
   const auto parsed = parse_verb(options, args, kExamples, run);
   if (!parsed) return ExitCode::kSuccess;
-  const Operands operands = parse_operands(*parsed);
+  const Operands operands = parse_operands(*parsed, run.io.in);
   Inspector inspector(run);
   if (operands.repository) {
     inspector.inspect_image(*operands.repository, operands.reference);

@@ -1,6 +1,7 @@
 #include "tools/obdctl_operands.h"
 
 #include "common/spool.h"
+#include "tools/registry_options.h"
 
 namespace obd::tools {
 namespace {
@@ -28,24 +29,20 @@ void add_operand_options(cxxopts::Options& options, const char* files_help) {
   const auto text = [] { return cxxopts::value<std::string>(); };
   options.add_options("Image")("r,repository", kRepositoryHelp,
                                text(), "REPO")("i,input-tag", "Tag of the image", text(), "TAG")(
-      "g,input-digest", "Digest of the image", text(), "DIGEST")("plain", "HTTP instead of HTTPS")(
-      "u,username", "Credentials", text(), "USER[:PASSWORD]");
+      "g,input-digest", "Digest of the image", text(), "DIGEST");
+  add_registry_options(options, "Registry", RegistrySide::kCommon);
   options.add_options("Files")("files", files_help, cxxopts::value<std::vector<std::string>>(), "FILE...");
   options.parse_positional({"files"});
   options.positional_help("[FILE...]");
 }
 
 std::unique_ptr<registry::Repository> open_repository_operand(const std::string& where,
-                                                              const cxxopts::ParseResult& parsed) {
-  registry::RepositoryOptions options;
+                                                              registry::RepositoryOptions options) {
   options.work_directory = std::filesystem::temp_directory_path();
-  const std::string credential = option_text(parsed, "username");
-  if (!credential.empty()) options.credential = parse_credential(credential);
-  options.plain_http = parsed.count("plain") != 0 && parsed["plain"].as<bool>();
   return registry::open_repository(where, options);
 }
 
-Operands parse_operands(const cxxopts::ParseResult& parsed) {
+Operands parse_operands(const cxxopts::ParseResult& parsed, std::istream& in) {
   Operands operands;
   if (parsed.count("files") != 0) {
     for (const std::string& file : parsed["files"].as<std::vector<std::string>>()) {
@@ -58,7 +55,9 @@ Operands parse_operands(const cxxopts::ParseResult& parsed) {
   }
   if (where.empty()) return operands;
   operands.reference = parse_reference(parsed);
-  operands.repository = open_repository_operand(where, parsed);
+  warn_of_passwords(parsed);
+  operands.repository =
+      open_repository_operand(where, read_registry_options(parsed, RegistrySide::kCommon, in));
   return operands;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <iosfwd>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -22,15 +23,15 @@ struct Operands {
   std::vector<std::filesystem::path> files;
 };
 
-/// -r, -i, -g, --plain and -u; `files` as positional arguments, which `files_help` explains.
+/// -r, -i, -g and the flags of tools/registry_options.h; `files` as positional arguments, which `files_help` explains.
 void add_operand_options(cxxopts::Options& options, const char* files_help);
 
-/// Throws UsageError unless either an image or files were given.
-Operands parse_operands(const cxxopts::ParseResult& parsed);
+/// Throws UsageError unless either an image or files were given. A password may come from `in`.
+Operands parse_operands(const cxxopts::ParseResult& parsed, std::istream& in);
 
-/// Opens `where` with the credentials that were given.
+/// Opens `where`, for reading, with temporary files where they usually are.
 std::unique_ptr<registry::Repository> open_repository_operand(const std::string& where,
-                                                              const cxxopts::ParseResult& parsed);
+                                                              registry::RepositoryOptions options);
 
 /// A blob for reading all of it in any order. One of a layout or an archive is read where it lies, unverified; one of a
 /// remote registry is pulled and verified first, into memory or a file without a name.

@@ -149,7 +149,7 @@ ExitCode obdctl_verify(const std::vector<std::string>& args, Run& run) {
   add_operand_options(options, "Layer blobs, bottom first");
   const auto parsed = parse_verb(options, args, kExamples, run);
   if (!parsed) return ExitCode::kSuccess;
-  const Operands operands = parse_operands(*parsed);
+  const Operands operands = parse_operands(*parsed, run.io.in);
   Verifier verifier(run);
   if (operands.repository) {
     verifier.verify_image(*operands.repository, operands.reference);

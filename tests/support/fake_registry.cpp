@@ -14,6 +14,7 @@ namespace obd::test {
 namespace {
 
 constexpr size_t kThreads = 32;
+constexpr size_t kMaxRecordedBody = 64 << 10;
 
 std::string lower_case(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
@@ -24,6 +25,7 @@ std::string lower_case(std::string text) {
 RecordedRequest record(const httplib::Request& request) {
   RecordedRequest recorded{
       .method = request.method, .path = request.path, .query = {}, .body_bytes = request.body.size()};
+  if (request.body.size() <= kMaxRecordedBody) recorded.body = request.body;
   const size_t query = request.target.find('?');
   if (query != std::string::npos) recorded.query = request.target.substr(query + 1);
   for (const auto& [name, value] : request.headers) recorded.headers[lower_case(name)] = value;

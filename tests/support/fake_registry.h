@@ -19,6 +19,7 @@ struct RecordedRequest {
   std::map<std::string, std::string> headers =
       {};  // names in lower case; the last value if there are several
   uint64_t body_bytes = 0;
+  std::string body = {};  // of small requests
 
   /// Empty if there is no such header.
   std::string header(const std::string& name) const;
@@ -70,7 +71,7 @@ class FakeRegistry {
   void inject(std::string method, std::string path, Fault fault, int times = 1);
   /// Requests for a path that contains `path` are sent to `url` with 307.
   void redirect(std::string method, std::string path, std::string url);
-  /// Answers GET `path` with this function's result, without asking for a login.
+  /// Answers GET and POST of `path` with this function's result, without asking for a login.
   void serve(std::string path, std::function<std::string(const RecordedRequest&)> answer);
   /// Accepts this bearer token from now on, and no other.
   void grant(std::string token);

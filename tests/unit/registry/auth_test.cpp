@@ -173,8 +173,9 @@ TEST(TokenService, IsNotAskedOverHttpByAnHttpsRegistry) {
   HttpResponse response{.status = 401,
                         .headers = {{"www-authenticate", "Bearer realm=\"http://127.0.0.1:1/token\""}}};
   response.url = Url::parse("https://registry.example/v2/");
-  EXPECT_TRUE(authenticator.learn(response, std::nullopt));
-  EXPECT_THAT(message_of<AuthError>([&] { authenticator.authorization(Access::kPull, {}); }),
+  ScopeSet scopes = ScopeSet::for_access("a", Access::kPull);
+  EXPECT_TRUE(authenticator.learn(response, std::nullopt, scopes, {}));
+  EXPECT_THAT(message_of<AuthError>([&] { authenticator.authorization(scopes, {}); }),
               HasSubstr("https"));
 }
 
