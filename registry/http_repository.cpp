@@ -6,8 +6,8 @@
 
 #include "common/error.h"
 #include "registry/async_hash.h"
+#include "registry/blob_reader.h"
 #include "registry/manifest_form.h"
-#include "registry/range.h"
 #include "registry/referrers.h"
 #include "registry/remote_source.h"
 
@@ -86,11 +86,11 @@ Manifest HttpRepository::pull_manifest(const std::string& reference, std::stop_t
 
 void HttpRepository::pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) {
   AsyncSha256 hash;
-  RangeReader reader(*client_, blob, 0, blob.size, [&](std::span<const std::byte> data) {
+  const auto take = [&](std::span<const std::byte> data) {
     hash.update(data);
     consume(data);
-  });
-  reader.run(stop);
+  };
+  read_blob(*client_, blob, take, stop);
   const Digest found = hash.finish();
   if (found != blob.digest) {
     throw DataError(

@@ -184,8 +184,7 @@ Place place_of(std::string_view where);
 
 /// `where`: "oci:DIRECTORY" or "oci-archive:FILE" (made if missing when something is pushed),
 /// "docker-archive:FILE", or HOST[:PORT]/NAME in the forms that Docker accepts ("ubuntu" is
-/// docker.io/library/ubuntu). Throws UsageError if it is none of them, and for TLS files that cannot be
-/// used.
+/// docker.io/library/ubuntu). Throws UsageError if it is none of them, and for TLS files that cannot be used.
 std::unique_ptr<Repository> open_repository(const std::string& where, const RepositoryOptions& options);
 
 /// The host that credentials for `where` belong to: "docker.io", "localhost:5000". Empty unless it is a name in a

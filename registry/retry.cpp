@@ -24,7 +24,7 @@ milliseconds Retries::delay_after(const NetworkError& error) {
   const auto* status = dynamic_cast<const StatusError*>(&error);
   if (status && status->retry_after()) return std::min(*status->retry_after(), policy_.max_retry_after);
   const auto doubled = policy_.first_delay * (int64_t{1} << std::min(failures_ - 1, 20));
-  const milliseconds longest = std::min<milliseconds>(doubled, policy_.max_delay);
+  const milliseconds longest = std::min<milliseconds>(doubled, std::max(policy_.max_delay, policy_.first_delay));
   return milliseconds(std::uniform_int_distribution(longest.count() / 2, longest.count())(random_));
 }
 

@@ -118,13 +118,16 @@ bool BlobUploader::send_pieces(UploadSession& session, HashingReader& reader, Re
         broken = false;
       }
       const uint64_t end = position + std::min(chunk, size - position);
-      if (position < end) session.send(position, end, body, stop);
+      if (position < end) {
+        session.send(position, end, body, stop);
+        pieces_taken_ = true;
+      }
       position = end;
     } catch (const NetworkError& error) {
       broken = true;
       const int status = error.http_status();
       if (status == 413 && shrink_chunks(std::min(chunk, size - position), session.min_chunk_bytes())) continue;
-      if (position == 0 && refuses_pieces(status)) {
+      if (!pieces_taken_ && refuses_pieces(status)) {
         spdlog::debug("upload in pieces refused cause=\"{}\"", error.what());
         pieces_refused_ = true;
         return false;

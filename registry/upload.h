@@ -44,6 +44,7 @@ class BlobUploader {
 
   const std::shared_ptr<RegistryClient> client_;
   std::atomic<bool> pieces_refused_ = false;  // the registry wants blobs whole
+  std::atomic<bool> pieces_taken_ = false;    // it has taken one
   std::atomic<uint64_t> chunk_bytes_ = std::numeric_limits<uint64_t>::max();  // the largest that is sent
 };
 

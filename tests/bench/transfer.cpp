@@ -1,6 +1,8 @@
 // Pulls or pushes one blob as the product does, and prints what it took. Driven by tests/bench/registry.
 
 #include <fmt/format.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
 #include <chrono>
@@ -67,6 +69,7 @@ int run(const std::vector<std::string>& args) {
 
 int main(int argc, char** argv) {
   try {
+    spdlog::set_default_logger(spdlog::stderr_logger_mt("transfer"));
     return run(std::vector<std::string>(argv + 1, argv + argc));
   } catch (const std::exception& error) {
     std::cerr << "transfer: " << error.what() << "\n";
