@@ -64,7 +64,7 @@ class LogThroughView {
   const bool verbose_;
 };
 
-/// A layout keeps every blob of an image open until the image is whole.
+/// A layout or an archive keeps every blob of an image open until the image is whole.
 void raise_file_limit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -89,7 +89,7 @@ struct Repositories {
 Repositories open_repositories(const ConvertorRequest& request) {
   Repositories opened;
   opened.source = registry::open_repository(request.source_name, request.source);
-  const bool is_registry = !registry::registry_host(request.source_name).empty();
+  const bool is_registry = registry::place_of(request.source_name) == registry::Place::kRegistry;
   const bool same =
       request.source_name == request.target_name && (!is_registry || request.source == request.target);
   opened.target = same ? opened.source : registry::open_repository(request.target_name, request.target);
@@ -117,7 +117,7 @@ ExitCode convert(const ConvertorRequest& request, Run& run, const cxxopts::Parse
   const LogThroughView log(view, run.io.err, parsed["verbose"].as<bool>());
   warn_of_passwords(parsed);
   if (request.db) warn_of_db_password(*request.db);
-  if (!request.convert.oci && request.target_name.starts_with("oci:")) {
+  if (!request.convert.oci && registry::place_of(request.target_name) != registry::Place::kRegistry) {
     spdlog::warn("the result will have Docker media types, which other tools do not look for in an OCI layout; "
                  "--oci writes OCI's");
   }

@@ -40,7 +40,11 @@ std::string input_reference(const cxxopts::ParseResult& parsed) {
     if (!Digest::is_valid(digest)) throw UsageError("--input-digest has the form sha256:<64 hex digits>");
     return digest;
   }
-  if (!registry::is_valid_tag(tag)) throw UsageError(fmt::format("'{}' is no valid tag", printable(tag)));
+  // In a docker-archive an image may be named by NAME:TAG; the repository sees to that.
+  if (registry::place_of(text(parsed, "repository")) != registry::Place::kDockerArchive &&
+      !registry::is_valid_tag(tag)) {
+    throw UsageError(fmt::format("'{}' is no valid tag", printable(tag)));
+  }
   return tag;
 }
 
@@ -155,6 +159,10 @@ ConvertorRequest parse_convertor_request(const cxxopts::ParseResult& parsed, std
   request.reference = input_reference(parsed);
   request.output_tag = output_tag(parsed);
   request.convert = convert_options(parsed);
+  if (request.convert.upload && registry::place_of(request.target_name) == registry::Place::kDockerArchive) {
+    throw UsageError("a docker-archive can only be read: say with --target-repository where the result goes, "
+                     "e.g. oci-archive:FILE");
+  }
   read_registries(parsed, in, request);
   const uint64_t threads = number(parsed, "threads", 0, kMaxThreads);
   request.threads = threads != 0 ? threads : std::max(1u, std::thread::hardware_concurrency());
@@ -171,8 +179,10 @@ cxxopts::Options convertor_options() {
   const auto words = [] { return cxxopts::value<std::string>(); };
   const auto flag = [] { return cxxopts::value<bool>()->default_value("false"); };
   const auto count = [](const char* standard) { return cxxopts::value<uint64_t>()->default_value(standard); };
-  options.add_options("Image")("r,repository", "repository (HOST[:PORT]/NAME) or layout (oci:DIRECTORY)",
-                               words(), "REPO")("i,input-tag", "tag of the image to convert", words(), "TAG")(
+  options.add_options("Image")(
+      "r,repository",
+      "repository (HOST[:PORT]/NAME), layout (oci:DIRECTORY) or archive (oci-archive:FILE, docker-archive:FILE)",
+      words(), "REPO")("i,input-tag", "tag of the image to convert", words(), "TAG")(
       "g,input-digest", "or its digest", words(), "DIGEST")("o,output-tag", "tag of the result", words(),
                                                             "TAG")("overlaybd", "the same", words(), "TAG")(
       "target-repository", "where the result goes, if not to --repository", words(), "REPO")(
