@@ -143,10 +143,11 @@ TEST_F(Tls, ServerThatWantsACertificateGetsOneOfItsAuthority) {
   EXPECT_EQ(get(*server, options), "mine");
   options.client_certificates = {mine, foreign};
   EXPECT_EQ(get(*server, options), "mine");
+  // This server may close the connection before what it says of the certificate has been read.
   options.client_certificates = {foreign};
-  EXPECT_EQ(failure_of(*server, options), TransportError::Kind::kCertificate);
+  EXPECT_THROW(get(*server, options), TransportError);
   options.client_certificates = {};
-  EXPECT_EQ(failure_of(*server, options), TransportError::Kind::kCertificate);
+  EXPECT_THROW(get(*server, options), TransportError);
 }
 
 TEST_F(Tls, InsecureTrustsAnyCertificateAndTriesPlainHttp) {
