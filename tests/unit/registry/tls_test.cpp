@@ -233,12 +233,12 @@ TEST_F(Proxy, OfTheEnvironmentIsUsed) {
 }
 
 TEST_F(Proxy, OfHttpsIsAskedForATunnel) {
+  const auto failure = [] { return message_of<TransportError>([] { get("https://registry.invalid/v2/"); }); };
   name_by("HTTPS_PROXY");
-  EXPECT_THROW(get("https://registry.invalid/v2/"), TransportError);
-  name_by("HTTP_PROXY");
+  EXPECT_THAT(failure(), HasSubstr("CONNECT")) << "which this server does not know";
   ::unsetenv("HTTPS_PROXY");
-  EXPECT_THAT(message_of<TransportError>([] { get("https://registry.invalid/v2/"); }),
-              HasSubstr("could not connect"));
+  name_by("HTTP_PROXY");
+  EXPECT_THAT(failure(), testing::Not(HasSubstr("CONNECT")));
 }
 
 TEST_F(Proxy, IsNotUsedForThisMachine) {
