@@ -176,8 +176,9 @@ class Mount:
 class Registry:
     """A docker-registry on a free port of the loopback, ended and removed at the end of a `with`."""
 
-    def __init__(self, directory, users=None):
-        self.directory, self.users = Path(directory), users or {}
+    def __init__(self, directory, users=None, auth=None, tls=None):
+        """`auth` and `tls`: sections of the registry's configuration."""
+        self.directory, self.users, self.auth, self.tls = Path(directory), users or {}, auth, tls
 
     def __enter__(self):
         with socket.socket() as probe:
@@ -193,6 +194,10 @@ class Registry:
             passwords = self.directory / "htpasswd"
             passwords.write_text("".join(f"{user}:{_bcrypt(word)}\n" for user, word in self.users.items()))
             config["auth"] = {"htpasswd": {"realm": "test", "path": str(passwords)}}
+        if self.auth:
+            config["auth"] = self.auth
+        if self.tls:
+            config["http"]["tls"] = self.tls
         path = self.directory / "config.yml"
         path.write_text(json.dumps(config))  # JSON is YAML
         self.log = open(self.directory / "log", "wb")
