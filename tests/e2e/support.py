@@ -189,7 +189,7 @@ class Registry:
         self.storage.mkdir(parents=True)
         config = {"version": "0.1", "log": {"accesslog": {"disabled": True}, "level": "error"},
                   "storage": {"filesystem": {"rootdirectory": str(self.storage)}, "delete": {"enabled": True}},
-                  "http": {"addr": f"127.0.0.1:{self.port}"}}
+                  "http": {"addr": f"127.0.0.1:{self.port}", "secret": "survives a restart"}}
         if self.users:
             passwords = self.directory / "htpasswd"
             passwords.write_text("".join(f"{user}:{_bcrypt(word)}\n" for user, word in self.users.items()))
@@ -198,16 +198,25 @@ class Registry:
             config["auth"] = self.auth
         if self.tls:
             config["http"]["tls"] = self.tls
-        path = self.directory / "config.yml"
-        path.write_text(json.dumps(config))  # JSON is YAML
+        self.config = self.directory / "config.yml"
+        self.config.write_text(json.dumps(config))  # JSON is YAML
         self.log = open(self.directory / "log", "wb")
-        self.child = subprocess.Popen(["docker-registry", "serve", path], stdout=self.log, stderr=self.log)
+        return self.start()
+
+    def start(self):
+        self.child = subprocess.Popen(["docker-registry", "serve", self.config], stdout=self.log, stderr=self.log)
         for _ in range(500):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return self
             time.sleep(0.02)
         raise AssertionError((self.directory / "log").read_text())
+
+    def restart(self):
+        """As after a crash: on the same port, with the same storage."""
+        self.child.kill()
+        self.child.wait()
+        self.start()
 
     def __exit__(self, *_):
         self.child.terminate()
