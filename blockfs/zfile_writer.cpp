@@ -11,7 +11,7 @@ namespace obd::blockfs {
 namespace {
 
 // Small enough to stay in a core's cache between the thread that fills a batch and the one that compresses it.
-constexpr size_t kBatchBytes = 256 << 10;
+constexpr size_t kBatchBytes = 512 << 10;
 constexpr size_t kCrcBytes = 4;
 
 size_t max_batches(size_t threads) { return 2 * threads + 2; }

@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <vector>
 
 #include "common/error.h"
 
@@ -42,6 +44,16 @@ void write_fully(int fd, uint64_t offset, std::span<const std::byte> data, const
     }
     data = data.subspan(static_cast<size_t>(put));
     offset += static_cast<uint64_t>(put);
+  }
+}
+
+void copy_bytes(const ByteSource& from, ByteSink& to) {
+  std::vector<std::byte> buffer(std::min<uint64_t>(from.size(), 1 << 20));
+  for (uint64_t offset = 0; offset < from.size();) {
+    const auto part = std::span(buffer).first(std::min<uint64_t>(buffer.size(), from.size() - offset));
+    from.read_at(offset, part);
+    to.append(part);
+    offset += part.size();
   }
 }
 

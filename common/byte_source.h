@@ -41,6 +41,9 @@ class ByteSink {
   virtual uint64_t size() const = 0;
 };
 
+/// Appends all of `from`.
+void copy_bytes(const ByteSource& from, ByteSink& to);
+
 class FileSource final : public ByteSource {
  public:
   /// Throws IoError if it cannot be opened or is not a regular file.

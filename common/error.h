@@ -84,6 +84,12 @@ class AuthError : public NetworkError {
       : NetworkError(std::move(message), http_status, ExitCode::kAuth) {}
 };
 
+/// The conversion database is out of reach, or refuses what we ask of it.
+class DbError : public Error {
+ public:
+  explicit DbError(std::string message) : Error(std::move(message), ExitCode::kDatabase) {}
+};
+
 /// Something is full: the virtual disk, its inodes, a format's limit or a memory budget.
 class CapacityError : public Error {
  public:

@@ -232,6 +232,22 @@ void Spool::publish_as(const fs::path& path) {
   sync_directory(path.parent_path());
 }
 
+void Spool::replace(const fs::path& path) {
+  sync();
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) {
+    // Only root may give a file away; before the permissions, since a new owner takes some of them.
+    if (::geteuid() == 0 && ::fchown(file_.get(), status.st_uid, status.st_gid) != 0) {
+      throw IoError::from_errno(fmt::format("setting the owner of the new {}", path.string()), errno);
+    }
+    if (::fchmod(file_.get(), status.st_mode & 0777) != 0) {
+      throw IoError::from_errno(fmt::format("setting the permissions of the new {}", path.string()), errno);
+    }
+  }
+  link_as(path);
+  sync_directory(path.parent_path());
+}
+
 void write_file_atomically(const fs::path& path, std::string_view content) {
   const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
   const auto [temporary, fd] = create_named(directory);

@@ -43,6 +43,8 @@ class Spool final : public ByteSource, public ByteSink {
   /// Gives the content the name `path`, durably and atomically; an existing file is replaced only if its size
   /// differs (names are content addresses).
   void publish_as(const std::filesystem::path& path);
+  /// Likewise, but whatever has that name is replaced; the new file takes over its owner and permissions.
+  void replace(const std::filesystem::path& path);
 
  protected:
   void do_read_at(uint64_t offset, std::span<std::byte> out) const override;

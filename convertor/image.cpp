@@ -15,6 +15,7 @@ namespace media_type = registry::media_type;
 /// More than any image has; the reference reader stacks at most 255 layers.
 constexpr size_t kMaxLayers = 1000;
 constexpr size_t kMaxIndexEntries = 1000;
+constexpr std::string_view kArtifactType = "application/vnd.containerd.overlaybd.native.v1+json";
 
 std::string name_of(const Digest& digest) { return fmt::format("manifest {}", digest.text()); }
 
@@ -63,17 +64,31 @@ Descriptor parse_descriptor(const Json& json, const std::string& what) {
   return descriptor;
 }
 
+Json to_json(const Platform& platform) {
+  Json json = {{"architecture", platform.architecture}, {"os", platform.os}};
+  if (!platform.variant.empty()) json["variant"] = platform.variant;
+  if (!platform.os_version.empty()) json["os.version"] = platform.os_version;
+  return json;
+}
+
 Json to_json(const Descriptor& descriptor) {
   Json json;
   json["mediaType"] = descriptor.media_type;
   json["digest"] = descriptor.digest.text();
   json["size"] = descriptor.size;
   if (!descriptor.annotations.empty()) json["annotations"] = descriptor.annotations;
+  if (descriptor.platform) json["platform"] = to_json(*descriptor.platform);
   return json;
 }
 
 void set_media_type(Json& document, MediaTypes types, std::string_view oci, std::string_view docker) {
   document["mediaType"] = types == MediaTypes::kOci ? oci : docker;
+}
+
+void set_subject(Json& document, const ResultForm& form) {
+  if (!form.subject) return;
+  document["artifactType"] = kArtifactType;
+  document["subject"] = to_json(*form.subject);
 }
 
 /// A history counts one entry for each layer, "empty_layer" ones aside.
@@ -91,6 +106,33 @@ std::string Platform::text() const {
   std::string out = fmt::format("{}/{}", os, architecture);
   if (!variant.empty()) out += "/" + variant;
   return out;
+}
+
+Platform Platform::parse(std::string_view text) {
+  Platform platform;
+  std::string* const parts[] = {&platform.os, &platform.architecture, &platform.variant};
+  size_t count = 0;
+  for (std::string_view rest = text; count < std::size(parts); ++count) {
+    const size_t slash = rest.find('/');
+    *parts[count] = rest.substr(0, slash);
+    const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-'; };
+    if (parts[count]->empty() || !std::all_of(parts[count]->begin(), parts[count]->end(), plain)) break;
+    if (slash == std::string_view::npos) {
+      if (count == 0) break;
+      return platform;
+    }
+    rest.remove_prefix(slash + 1);
+  }
+  throw UsageError(fmt::format("'{}' is not a platform: OS/ARCHITECTURE[/VARIANT], as in linux/arm64/v8",
+                               text.substr(0, 100)));
+}
+
+bool Platform::matches(const Platform& other) const {
+  const auto variant_of = [](const Platform& platform) -> std::string_view {
+    return platform.variant.empty() && platform.architecture == "arm64" ? "v8" : std::string_view(platform.variant);
+  };
+  return os == other.os && architecture == other.architecture &&
+         (variant.empty() || variant_of(*this) == variant_of(other));
 }
 
 ManifestKind manifest_kind(const std::string& media_type) {
@@ -165,20 +207,48 @@ std::string rewrite_config(std::string_view config, const std::vector<Digest>& d
   return json.dump();
 }
 
-std::string rewrite_manifest(std::string_view manifest, MediaTypes types, const Descriptor& config,
+std::string rewrite_manifest(std::string_view manifest, const ResultForm& form, const Descriptor& config,
                              const std::vector<Descriptor>& layers) {
   Json json = parse_json(manifest, "manifest");
-  set_media_type(json, types, media_type::kOciManifest, media_type::kDockerManifest);
+  set_media_type(json, form.types, media_type::kOciManifest, media_type::kDockerManifest);
+  set_subject(json, form);
   json["config"] = to_json(config);
   json["layers"] = Json::array();
   for (const Descriptor& layer : layers) json["layers"].push_back(to_json(layer));
   return json.dump();
 }
 
-std::string rewrite_index(std::string_view index, MediaTypes types,
+Descriptor layer_descriptor(const registry::BlobId& blob, MediaTypes types) {
+  return {.media_type = std::string(types == MediaTypes::kOci ? media_type::kOciLayer : media_type::kDockerLayer),
+          .digest = blob.digest,
+          .size = blob.size,
+          .annotations = {{annotation::kVersion, "0.1.0"},
+                          {annotation::kBlobDigest, blob.digest.text()},
+                          {annotation::kBlobSize, fmt::format("{}", blob.size)}}};
+}
+
+RewrittenImage rewrite_image(std::string_view manifest, std::string_view config, const ResultForm& form,
+                             const std::vector<Descriptor>& layers) {
+  const bool oci = form.types == MediaTypes::kOci;
+  std::vector<Digest> diff_ids;
+  for (const Descriptor& layer : layers) diff_ids.push_back(layer.digest);  // the blob is the uncompressed tar
+  RewrittenImage image;
+  image.config_bytes = rewrite_config(config, diff_ids);
+  image.config = {.media_type = std::string(oci ? media_type::kOciConfig : media_type::kDockerConfig),
+                  .digest = Digest::of(image.config_bytes),
+                  .size = image.config_bytes.size()};
+  image.manifest_bytes = rewrite_manifest(manifest, form, image.config, layers);
+  image.manifest = {.media_type = std::string(oci ? media_type::kOciManifest : media_type::kDockerManifest),
+                    .digest = Digest::of(image.manifest_bytes),
+                    .size = image.manifest_bytes.size()};
+  return image;
+}
+
+std::string rewrite_index(std::string_view index, const ResultForm& form,
                           const std::vector<std::pair<size_t, Descriptor>>& manifests) {
   Json json = parse_json(index, "index");
-  set_media_type(json, types, media_type::kOciIndex, media_type::kDockerIndex);
+  set_media_type(json, form.types, media_type::kOciIndex, media_type::kDockerIndex);
+  set_subject(json, form);
   Json entries = Json::array();
   for (const auto& [place, descriptor] : manifests) {
     Json entry = json.at("manifests").at(place);
@@ -190,6 +260,28 @@ std::string rewrite_index(std::string_view index, MediaTypes types,
     entries.push_back(std::move(entry));
   }
   json["manifests"] = std::move(entries);
+  return json.dump();
+}
+
+std::string merge_index(std::string_view index, const std::vector<size_t>& places, const ResultForm& form,
+                        const std::vector<Descriptor>& converted) {
+  Json json = parse_json(index, "index");
+  set_media_type(json, form.types, media_type::kOciIndex, media_type::kDockerIndex);
+  set_subject(json, form);
+  Json entries = Json::array();
+  for (const size_t place : places) entries.push_back(json.at("manifests").at(place));
+  for (const Descriptor& image : converted) {
+    Json entry = to_json(image);
+    entry["artifactType"] = kArtifactType;
+    entries.push_back(std::move(entry));
+  }
+  json["manifests"] = std::move(entries);
+  return json.dump();
+}
+
+std::string index_of(const Descriptor& image) {
+  const Json json = {
+      {"schemaVersion", 2}, {"mediaType", media_type::kOciIndex}, {"manifests", Json::array({to_json(image)})}};
   return json.dump();
 }
 

@@ -20,6 +20,11 @@ struct Platform {
   std::string os_version = {};
   /// "linux/arm64/v8"
   std::string text() const;
+  /// "OS/ARCHITECTURE[/VARIANT]" in lower case. Throws UsageError.
+  static Platform parse(std::string_view text);
+  /// Whether an image for `other` is what is asked for by this one: no variant asks for any. arm64 without a variant
+  /// is v8.
+  bool matches(const Platform& other) const;
 };
 
 /// OCI content descriptor.
@@ -75,15 +80,46 @@ inline constexpr const char* kBlobSize = "containerd.io/snapshot/overlaybd/blob-
 /// Which family of media types a rewritten image uses.
 enum class MediaTypes { kDocker, kOci };
 
+/// The form of what is made of a manifest or an index.
+struct ResultForm {
+  MediaTypes types = MediaTypes::kDocker;
+  /// What the result says that it refers to (OCI image specification 1.1, "subject"); it has overlaybd's artifact
+  /// type then.
+  std::optional<Descriptor> subject = {};
+};
+
 /// The same document with other content; everything that we don't know stays as it was, in its place.
 /// `diff_ids` has as many elements as the manifest has layers. A separate base layer (one more diff ID than
 /// `config` has) gains a history entry in front where the image has a history.
 std::string rewrite_config(std::string_view config, const std::vector<Digest>& diff_ids);
-std::string rewrite_manifest(std::string_view manifest, MediaTypes types, const Descriptor& config,
+std::string rewrite_manifest(std::string_view manifest, const ResultForm& form, const Descriptor& config,
                              const std::vector<Descriptor>& layers);
 /// `manifests` replace the entries whose place is given: entry i of the result is the source's entry
 /// `manifests[i].first` with digest, size and media type of `manifests[i].second`.
-std::string rewrite_index(std::string_view index, MediaTypes types,
+std::string rewrite_index(std::string_view index, const ResultForm& form,
                           const std::vector<std::pair<size_t, Descriptor>>& manifests);
+
+/// An index of the source's entries at `places`, as they are, and behind them of the converted images, each with its
+/// platform and overlaybd's artifact type: who knows nothing of that takes the first that fits.
+std::string merge_index(std::string_view index, const std::vector<size_t>& places, const ResultForm& form,
+                        const std::vector<Descriptor>& converted);
+/// An index of one image.
+std::string index_of(const Descriptor& image);
+
+/// A converted image's config and manifest.
+struct RewrittenImage {
+  std::string config_bytes;
+  std::string manifest_bytes;
+  Descriptor config;
+  Descriptor manifest;
+};
+
+/// What becomes of an image whose layers are `layers` now, the separate base layer among them: a function of its
+/// arguments alone.
+RewrittenImage rewrite_image(std::string_view manifest, std::string_view config, const ResultForm& form,
+                             const std::vector<Descriptor>& layers);
+
+/// The descriptor of a converted layer.
+Descriptor layer_descriptor(const registry::BlobId& blob, MediaTypes types);
 
 }  // namespace obd::convertor

@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "blockfs/zfile_writer.h"
+#include "convertor/image.h"
 
 namespace obd::convertor {
 
@@ -21,13 +23,22 @@ struct ConvertOptions {
   std::filesystem::path base_layer = {};
   /// OCI media types on the result; otherwise Docker's.
   bool oci = false;
+  /// The result names its source as its subject, so that it is found as the source's referrer. Needs `oci`.
+  bool referrer = false;
+
+  /// The images of an index that are converted; empty: all.
+  std::vector<Platform> platforms = {};
+  /// The result is an index of the source's images and the converted ones.
+  bool merge_index = false;
 
   /// Images of an index converted at a time; 0 is no limit.
   uint64_t concurrency_limit = 4;
   /// For filesystem metadata, of all images converted at a time, in bytes.
   uint64_t metadata_budget_bytes = 384 << 20;
-  /// Without it nothing is pushed; digests are computed all the same.
+  /// Without it nothing is pushed, reused or recorded; digests are computed all the same.
   bool upload = true;
+  /// A database that is out of reach ends the run instead of being done without.
+  bool require_db = false;
   /// Keep each layer's blob in `work_directory`.
   bool reserve = false;
   /// Write manifest and config of each image to `work_directory`.

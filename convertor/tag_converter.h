@@ -16,6 +16,7 @@ struct ConvertResult {
   std::vector<ConvertedImage> images;
   /// Index entries that are no images (attestations), left out.
   std::vector<Digest> skipped;
+  ReuseCounts reuse = {};
 };
 
 /// Converts what `reference` (a tag or a digest of the source) names, an image or an index of any depth up to

@@ -7,6 +7,7 @@
 
 #include "registry/http_error.h"
 #include "registry/tls.h"
+#include "registry/warnings.h"
 
 namespace obd::registry {
 namespace {
@@ -77,6 +78,7 @@ HttpResponse RegistryClient::send_once(const Call& call, const std::stop_token& 
     if (authorization) request.headers.push_back({"Authorization", authorization->header});
     HttpResponse response = exchange_following(transport_, std::move(request), stop);
     spdlog::debug("{} {} status={}", call.request.method, response.url->redacted(), response.status);
+    if (response.url->origin() == origin) log_warnings(response);
     if (response.ok()) return response;
     // What a storage service beside the registry asks for is none of our credential's business.
     const bool ours = response.url->origin() == origin;

@@ -12,6 +12,19 @@
 
 namespace obd::registry {
 
+/// When and how a large blob is read over several connections; docs/performance.md has the measurements.
+struct ParallelOptions {
+  /// What must be left of the blob, and how much is read before it is decided.
+  uint64_t min_bytes = 32 << 20;
+  uint64_t sample_bytes = 8 << 20;
+  /// Slower than this is slow; a Gigabit link alone is not.
+  double slow_bytes_per_second = 80e6;
+  uint64_t piece_bytes = 8 << 20;
+  size_t streams = 4;
+  /// Of all blobs of this process together; blobs that are read over one connection count but never wait.
+  size_t transfers_per_host = 6;
+};
+
 /// What tests and later options turn; users see RepositoryOptions.
 struct ClientOptions {
   std::optional<Credential> credential = {};
@@ -19,6 +32,7 @@ struct ClientOptions {
   bool plain_http = false;
   RetryPolicy retry = {};
   TransportOptions transport = {};
+  ParallelOptions parallel = {};
   SteadyClock now = [] { return std::chrono::steady_clock::now(); };
 };
 
@@ -26,10 +40,10 @@ struct ClientOptions {
 struct Call {
   HttpRequest request;
   Access access = Access::kPull;
-  /// Path of another repository of the same registry that the request reads as well; empty: of none.
-  std::string mount_from = {};
   /// Statuses beside 2xx that are answers, not failures.
   std::vector<int> answers = {};
+  /// The path of another repository of the same registry that must be readable too.
+  std::string mount_from = {};
 };
 
 /// Requests to one repository, logged in, redirected and retried as the protocol wants it.
@@ -52,6 +66,7 @@ class RegistryClient {
 
   const RepositoryName& name() const { return name_; }
   const RetryPolicy& retry_policy() const { return options_.retry; }
+  const ParallelOptions& parallel_options() const { return options_.parallel; }
 
  private:
   Url base(const std::stop_token& stop);

@@ -21,35 +21,60 @@ bool is_retryable(int status) {
   return status == 408 || status == 429 || status == 500 || status == 502 || status == 503 || status == 504;
 }
 
-/// What a server says goes to a terminal: one line of printable characters.
-std::string quote(std::string_view text) {
-  std::string result(text.substr(0, kMaxQuotedBytes));
-  while (!result.empty() && (static_cast<unsigned char>(result.back()) & 0xC0) == 0x80) result.pop_back();
-  std::replace_if(
-      result.begin(), result.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 127; },
-      ' ');
-  return result;
-}
+struct RegistryWords {
+  std::string code;  // of the distribution specification
+  std::string text;  // to be shown; has the code
+};
 
 /// The first of the errors that the distribution specification has a registry send.
-std::string words_of_registry(const HttpResponse& response) {
+RegistryWords words_of_registry(const HttpResponse& response) {
   try {
     const Json document = parse_json(response.body, "");
     if (!document.is_object()) return {};
     const auto errors = document.find("errors");
     if (errors == document.end() || !errors->is_array() || errors->empty()) {
-      return text_field(document, "details") + text_field(document, "message");
+      return {"", text_field(document, "details") + text_field(document, "message")};
     }
     const Json& first = errors->front();
-    return fmt::format("{}: {}", text_field(first, "code"), text_field(first, "message"));
+    const std::string code = text_field(first, "code");
+    return {code, fmt::format("{}: {}", code, text_field(first, "message"))};
   } catch (const DataError&) {  // many proxies answer in HTML, which helps nobody
-    return response.header("content-type").value_or("text/plain").starts_with("text/plain") ? response.body
-                                                                                            : "";
+    const bool plain = response.header("content-type").value_or("text/plain").starts_with("text/plain");
+    return {"", plain ? response.body : ""};
   }
 }
 
-std::string hint_for(int status, const FailureContext& context) {
-  switch (status) {
+std::string hint_for_missing(const HttpResponse& response, const std::string& code, const FailureContext& context) {
+  const bool manifest = response.url->text().find("/manifests/") != std::string::npos;
+  if (code == "NAME_UNKNOWN") return fmt::format("the registry has no repository {}", context.repository);
+  if (code == "MANIFEST_UNKNOWN" || (manifest && !context.pushing)) {
+    return fmt::format("{} has no such tag or digest{}", context.repository,
+                       code.empty() ? ", or there is no such repository" : "");
+  }
+  if (code == "BLOB_UNKNOWN") return fmt::format("{} does not have that blob (any more)", context.repository);
+  return {};
+}
+
+/// Docker Hub counts in `ratelimit-limit: 100;w=21600`.
+std::string hint_for_limit(const HttpResponse& response, const FailureContext& context) {
+  std::string hint = "the registry limits how often it is asked";
+  const auto limit = response.header("ratelimit-limit");
+  if (limit) hint += fmt::format(" (limit {}", quote_line(limit->substr(0, 40)));
+  const auto remaining = response.header("ratelimit-remaining");
+  if (limit && remaining) hint += fmt::format(", remaining {}", quote_line(remaining->substr(0, 40)));
+  if (limit) hint += ")";
+  if (const auto delay = response.header("retry-after")) {
+    hint += fmt::format("; it wants to be asked again after {}", quote_line(delay->substr(0, 40)));
+  }
+  return hint + (context.has_credential ? "; try later" : "; try later, or with a login, which often raises that");
+}
+
+std::string hint_for(const HttpResponse& response, const std::string& code, const FailureContext& context) {
+  if (code == "MANIFEST_BLOB_UNKNOWN") {
+    return "the manifest names a blob that the registry has lost since; try again";
+  }
+  if (code == "DIGEST_INVALID") return "what arrived is not what was sent; try again";
+  switch (response.status) {
     case 401:
       return context.has_credential
                  ? "the user name and the password were not accepted"
@@ -59,9 +84,17 @@ std::string hint_for(int status, const FailureContext& context) {
                          context.pushing ? "push to" : "pull from", context.repository);
     case 413:
       return "the registry, or a proxy before it, limits the size of an upload";
+    case 404:
+      return hint_for_missing(response, code, context);
+    case 405:
+      return context.pushing ? "the registry does not take pushes; is it a mirror or read-only?" : "";
     case 429:
-      return context.has_credential ? "the registry limits how often it is asked; try later"
-                                    : "the registry limits how often it is asked; a login often raises that";
+      return hint_for_limit(response, context);
+    case 500:
+    case 502:
+    case 503:
+    case 504:
+      return "the registry, or a proxy before it, is overloaded or broken; its log knows more; try later";
     default:
       return {};
   }
@@ -81,15 +114,44 @@ std::optional<milliseconds> retry_after(const HttpResponse& response) {
   return milliseconds(std::clamp<int64_t>(seconds, 0, 24 * 3600) * 1000);
 }
 
+/// The length of the sequence of UTF-8 at the front, 0 if it is none or no character to be shown.
+size_t printable_length(std::string_view text) {
+  const auto byte = [&](size_t at) { return static_cast<unsigned char>(text[at]); };
+  if (byte(0) < 0x80) return byte(0) >= ' ' && byte(0) != 127 ? 1 : 0;
+  const size_t length = byte(0) >= 0xF0 ? 4 : byte(0) >= 0xE0 ? 3 : byte(0) >= 0xC2 ? 2 : 0;
+  if (length == 0 || byte(0) > 0xF4 || text.size() < length) return 0;
+  for (size_t at = 1; at < length; ++at) {
+    if ((byte(at) & 0xC0) != 0x80) return 0;
+  }
+  const bool control = byte(0) == 0xC2 && byte(1) < 0xA0;  // the second set, which terminals obey too
+  return control ? 0 : length;
+}
+
 }  // namespace
+
+std::string quote_line(std::string_view text) {
+  std::string result;
+  while (!text.empty()) {
+    const size_t length = printable_length(text);
+    if (result.size() + std::max<size_t>(length, 1) > kMaxQuotedBytes) break;
+    if (length == 0) {
+      result += ' ';
+    } else {
+      result += text.substr(0, length);
+    }
+    text.remove_prefix(std::max<size_t>(length, 1));
+  }
+  return result;
+}
 
 void throw_status(const HttpResponse& response, const FailureContext& context) {
   std::string message =
       fmt::format("{} {}: status {}", context.method, response.url->redacted(), response.status);
   // Secrets go first: of one that is cut off, a part would stay.
-  const std::string words = quote(context.scrub(words_of_registry(response)));
+  const RegistryWords said = words_of_registry(response);
+  const std::string words = quote_line(context.scrub(said.text));
   if (!words.empty()) message += fmt::format(" ({})", words);
-  if (const std::string hint = hint_for(response.status, context); !hint.empty() && !context.foreign) {
+  if (const std::string hint = hint_for(response, said.code, context); !hint.empty() && !context.foreign) {
     message += fmt::format("; {}", hint);
   }
   if (!context.foreign && (response.status == 401 || response.status == 403))

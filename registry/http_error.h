@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "registry/transport.h"
 
@@ -18,6 +19,9 @@ struct FailureContext {
   /// Takes what is secret out of a text that a server may have made of what we sent.
   std::function<std::string(std::string)> scrub;
 };
+
+/// What a server says, fit for a terminal: one line of printable characters, cut at 300 bytes.
+std::string quote_line(std::string_view text);
 
 /// Turns an answer into the exception for it: AuthError for a 401 or 403 of the registry, else StatusError.
 /// The message has the method, the URL without its query, the status, the registry's own words, and what to

@@ -5,8 +5,10 @@
 #include <cstring>
 
 #include "common/error.h"
+#include "registry/async_hash.h"
+#include "registry/blob_reader.h"
 #include "registry/manifest_form.h"
-#include "registry/range.h"
+#include "registry/referrers.h"
 #include "registry/remote_source.h"
 
 namespace obd::registry {
@@ -32,10 +34,14 @@ class BytesSource final : public ByteSource {
   std::string_view bytes_;
 };
 
-RequestBody body_of(std::string_view bytes) {
-  return {.size = bytes.size(), .read_at = [bytes](uint64_t offset, std::span<std::byte> out) {
-            std::memcpy(out.data(), bytes.data() + offset, out.size());
-          }};
+HttpResponse send_manifest(RegistryClient& client, const Call& call, const std::stop_token& stop) {
+  try {
+    return client.send(call, stop);
+  } catch (const NetworkError& error) {
+    const bool missing = std::string_view(error.what()).find("MANIFEST_BLOB_UNKNOWN") != std::string_view::npos;
+    if (missing) throw MissingBlobError(error);
+    throw;
+  }
 }
 
 /// Refuses content that is not what was asked for, or not what the registry says that it sends.
@@ -61,6 +67,10 @@ std::string HttpRepository::name() const {
   return client_->name().display;
 }
 
+std::optional<RepositoryLocation> HttpRepository::location() const {
+  return RepositoryLocation{client_->name().authority, client_->name().path};
+}
+
 Manifest HttpRepository::pull_manifest(const std::string& reference, std::stop_token stop) {
   check_reference(reference);
   Call call{.request = {.method = "GET", .url = client_->url(fmt::format("manifests/{}", reference), stop)}};
@@ -75,12 +85,12 @@ Manifest HttpRepository::pull_manifest(const std::string& reference, std::stop_t
 }
 
 void HttpRepository::pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) {
-  Sha256 hash;
-  RangeReader reader(*client_, blob, 0, blob.size, [&](std::span<const std::byte> data) {
+  AsyncSha256 hash;
+  const auto take = [&](std::span<const std::byte> data) {
     hash.update(data);
     consume(data);
-  });
-  reader.run(stop);
+  };
+  read_blob(*client_, blob, take, stop);
   const Digest found = hash.finish();
   if (found != blob.digest) {
     throw DataError(
@@ -94,6 +104,11 @@ std::unique_ptr<ByteSource> HttpRepository::open_blob(const BlobId& blob) {
 
 bool HttpRepository::has_blob(const BlobId& blob, std::stop_token stop) {
   return uploader_.has(blob, stop);
+}
+
+bool HttpRepository::mount_blob(const BlobId& blob, const std::string& from_repository_path,
+                                std::stop_token stop) {
+  return uploader_.mount(blob, from_repository_path, stop);
 }
 
 std::unique_ptr<Spool> HttpRepository::new_spool() {
@@ -116,18 +131,25 @@ Digest HttpRepository::push_manifest(const std::optional<std::string>& tag, cons
                                      std::string_view bytes, std::stop_token stop) {
   if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
   Digest digest = Digest::of(bytes);
+  const auto referral = find_referral(bytes, media_type);
   Call call{.request = {.method = "PUT",
                         .url = client_->url(fmt::format("manifests/{}", tag.value_or(digest.text())), stop)},
             .access = Access::kPush};
   call.request.headers.push_back({"Content-Type", media_type});
   call.request.body = body_of(bytes);
-  const HttpResponse response = client_->send(call, stop);
+  const HttpResponse response = send_manifest(*client_, call, stop);
   const auto stored = response.header("docker-content-digest");
   if (stored && Digest::is_valid(*stored) && *stored != digest.text()) {
     throw DataError(fmt::format("PUT {}: the registry stored {} instead of {}", response.url->redacted(),
                                 *stored, digest.text()));
   }
+  // A registry that knows subjects says so; for others, clients keep the list.
+  if (referral && !response.header("oci-subject")) ReferrersClient(*client_).add(*referral, stop);
   return digest;
+}
+
+std::vector<Referrer> HttpRepository::list_referrers(const Digest& subject, std::stop_token stop) {
+  return ReferrersClient(*client_).list(subject, stop);
 }
 
 }  // namespace obd::registry

@@ -20,15 +20,18 @@ class HttpRepository final : public Repository {
   HttpRepository(RepositoryName name, Options options);
 
   std::string name() const override;
+  std::optional<RepositoryLocation> location() const override;
   Manifest pull_manifest(const std::string& reference, std::stop_token stop) override;
   void pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) override;
   std::unique_ptr<ByteSource> open_blob(const BlobId& blob) override;
   bool has_blob(const BlobId& blob, std::stop_token stop) override;
+  bool mount_blob(const BlobId& blob, const std::string& from_repository_path, std::stop_token stop) override;
   std::unique_ptr<Spool> new_spool() override;
   Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) override;
   Digest push_bytes(std::string_view content, std::stop_token stop) override;
   Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                        std::string_view bytes, std::stop_token stop) override;
+  std::vector<Referrer> list_referrers(const Digest& subject, std::stop_token stop) override;
 
  private:
   const std::shared_ptr<RegistryClient> client_;  // shared with the sources of open_blob()

@@ -1,20 +1,14 @@
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/digest.h"
+#include "registry/index_document.h"
 
 namespace obd::registry {
-
-/// What index.json says of one manifest.
-struct LayoutEntry {
-  Digest digest;
-  uint64_t size = 0;  // bytes
-  std::string media_type;
-};
 
 /// The index.json of an OCI image layout: which tags there are. Blobs are none of its business.
 ///
@@ -33,10 +27,19 @@ class LayoutIndex {
   /// Empty if the manifest is not listed, which does not mean that it is not there.
   std::optional<LayoutEntry> find_digest(const Digest& digest) const;
 
+  /// All that are listed, with a tag or without, each digest once. Other things than manifests may be among them.
+  std::vector<LayoutEntry> entries() const;
+
+  /// Lists a manifest that has no tag, unless it is listed.
+  void add(const LayoutEntry& entry) const;
   /// Moves `tag` to `entry`. Everything else in index.json stays as it is, fields unknown to us too.
   void set_tag(const std::string& tag, const LayoutEntry& entry) const;
 
  private:
+  std::string name() const;
+  /// Throws unless the directory says of itself that it is a layout that we know.
+  std::string read_index() const;
+
   std::filesystem::path directory_;
 };
 

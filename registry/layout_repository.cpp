@@ -2,37 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <vector>
-
 #include "common/error.h"
+#include "registry/local_blob.h"
 #include "registry/manifest_form.h"
 #include "registry/reference.h"
+#include "registry/referrers.h"
 
 namespace obd::registry {
-namespace {
 
 namespace fs = std::filesystem;
-
-constexpr size_t kPieceBytes = 256 << 10;  // stays in the second-level cache between hash and consumer
-
-void throw_if_stopped(const std::stop_token& stop) {
-  if (stop.stop_requested()) throw Cancelled();
-}
-
-void check_size(const BlobId& blob, uint64_t found, const std::string& where) {
-  if (found == blob.size) return;
-  throw DataError(
-      fmt::format("{}: blob {} has {} bytes, not {}", where, blob.digest.text(), found, blob.size));
-}
-
-void check_digest(const Digest& expected, const Digest& found, const std::string& where) {
-  if (found == expected) return;
-  throw DataError(
-      fmt::format("{}: the content of {} has the digest {}", where, expected.text(), found.text()));
-}
-
-}  // namespace
 
 LayoutRepository::LayoutRepository(fs::path directory)
     : directory_(std::move(directory)), index_(directory_) {}
@@ -80,24 +58,13 @@ std::shared_ptr<const ByteSource> LayoutRepository::find_blob(const Digest& dige
 
 std::shared_ptr<const ByteSource> LayoutRepository::find_blob(const BlobId& blob) const {
   auto source = find_blob(blob.digest);
-  check_size(blob, source->size(), name());
+  check_blob_size(blob, source->size(), name());
   return source;
 }
 
 void LayoutRepository::pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) {
   throw_if_stopped(stop);
-  const auto source = find_blob(blob);
-  Sha256 hash;
-  std::vector<std::byte> buffer(std::min<uint64_t>(kPieceBytes, blob.size));
-  for (uint64_t offset = 0; offset < blob.size;) {
-    throw_if_stopped(stop);
-    const std::span<std::byte> piece(buffer.data(), std::min<uint64_t>(buffer.size(), blob.size - offset));
-    source->read_at(offset, piece);
-    hash.update(piece);
-    consume(piece);
-    offset += piece.size();
-  }
-  check_digest(blob.digest, hash.finish(), name());
+  pull_from(*find_blob(blob), blob, consume, stop, name());
 }
 
 std::unique_ptr<ByteSource> LayoutRepository::open_blob(const BlobId& blob) {
@@ -132,6 +99,14 @@ Digest LayoutRepository::push_spool(std::shared_ptr<Spool> spool, std::stop_toke
   return digest;
 }
 
+void LayoutRepository::keep_blob(const Digest& digest) {
+  const std::lock_guard lock(mutex_);
+  const auto at = staged_.find(digest);
+  if (at == staged_.end()) return;
+  at->second->publish_as(blob_path(digest));
+  staged_.erase(at);
+}
+
 Digest LayoutRepository::push_bytes(std::string_view content, std::stop_token stop) {
   Digest digest = Digest::of(content);
   if (has_blob({digest, content.size()}, stop)) return digest;
@@ -149,11 +124,21 @@ void LayoutRepository::publish_staged() {
 Digest LayoutRepository::push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                        std::string_view bytes, std::stop_token stop) {
   if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
+  const bool is_referrer = find_referral(bytes, media_type).has_value();
   prepare_for_writing();
   Digest digest = push_bytes(bytes, stop);
   publish_staged();
-  if (tag) index_.set_tag(*tag, {digest, bytes.size(), media_type});
+  const LayoutEntry entry{digest, bytes.size(), media_type};
+  if (tag) {
+    index_.set_tag(*tag, entry);
+  } else if (is_referrer) {  // nothing else in a layout would lead to it
+    index_.add(entry);
+  }
   return digest;
+}
+
+std::vector<Referrer> LayoutRepository::list_referrers(const Digest& subject, std::stop_token stop) {
+  return find_referrers(*this, index_.entries(), subject, stop);
 }
 
 }  // namespace obd::registry

@@ -23,9 +23,11 @@ class LayoutRepository final : public Repository {
   bool has_blob(const BlobId& blob, std::stop_token stop) override;
   std::unique_ptr<Spool> new_spool() override;
   Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) override;
+  void keep_blob(const Digest& digest) override;
   Digest push_bytes(std::string_view content, std::stop_token stop) override;
   Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                        std::string_view bytes, std::stop_token stop) override;
+  std::vector<Referrer> list_referrers(const Digest& subject, std::stop_token stop) override;
 
  private:
   std::filesystem::path blob_path(const Digest& digest) const;

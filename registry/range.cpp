@@ -38,8 +38,14 @@ std::optional<ContentRange> parse_content_range(std::string_view text) {
 
 }  // namespace
 
-RangeReader::RangeReader(RegistryClient& client, BlobId blob, uint64_t begin, uint64_t end, Consumer consume)
-    : client_(client), blob_(std::move(blob)), position_(begin), end_(end), consume_(std::move(consume)) {
+RangeReader::RangeReader(RegistryClient& client, BlobId blob, uint64_t begin, uint64_t end, Consumer consume,
+                         Options options)
+    : client_(client),
+      blob_(std::move(blob)),
+      position_(begin),
+      end_(end),
+      consume_(std::move(consume)),
+      options_(std::move(options)) {
   OBD_CHECK(begin <= end && end <= blob_.size);
 }
 
@@ -52,7 +58,7 @@ void RangeReader::run(const std::stop_token& stop) {
       return;
     } catch (const NetworkError& error) {
       if (consumer_failure_) throw;
-      if (position_ == end_ && end_ > 0) return;  // broken behind the last byte
+      if (left_ || (position_ == end_ && end_ > 0)) return;  // broken behind the last byte
       if (position_ > before) retries.made_progress();
       if (!retries.wait_after(error)) throw;
     }
@@ -71,7 +77,7 @@ void RangeReader::request_rest(const std::stop_token& stop) {
   body_position_.reset();
   client_.send_once(call, stop);
   if (consumer_failure_) std::rethrow_exception(consumer_failure_);
-  if (position_ < end_) {
+  if (position_ < end_ && !left_) {
     throw NetworkError(fmt::format("GET {}: the answer ended at byte {} of {}", call.request.url.redacted(),
                                    position_, end_),
                        0, true);
@@ -98,12 +104,17 @@ bool RangeReader::take(const HttpResponse& head, std::span<const std::byte> data
   }
   position_ += data.size();
   *body_position_ += data.size();
+  left_ = options_.leave && position_ < end_ && options_.leave();
+  if (left_) return false;
   // At the end of the blob the answer ends by itself, which keeps the connection.
   return position_ < end_ || end_ == blob_.size || head.status == 206;
 }
 
 uint64_t RangeReader::start_of(const HttpResponse& head) const {
   if (head.status != 206) {
+    if (options_.partial_only) {
+      throw RangesUnsupported(fmt::format("{}: the server sends no parts of blobs", client_.name().display));
+    }
     const auto length = head.header("content-length");
     if (length && parse_number(*length) != blob_.size) wrong_size(length->substr(0, 20));
     return 0;

@@ -9,6 +9,12 @@
 
 namespace obd::registry {
 
+/// The server sends a blob only from its start.
+class RangesUnsupported : public Error {
+ public:
+  explicit RangesUnsupported(std::string message) : Error(std::move(message), ExitCode::kNetwork) {}
+};
+
 /// Reads bytes [begin, end) of a blob, in order, in as many requests as it takes: each goes on where the one
 /// before broke off. Servers that do not know Range are read from the start, up to the end of the range.
 ///
@@ -17,8 +23,16 @@ class RangeReader {
  public:
   using Consumer = std::function<void(std::span<const std::byte>)>;
 
+  struct Options {
+    /// Throws RangesUnsupported rather than read from the start.
+    bool partial_only = false;
+    /// Asked after each call of the consumer: whether to return before the end.
+    std::function<bool()> leave = {};
+  };
   /// `client` must outlive this. `end` is at most `blob.size`.
-  RangeReader(RegistryClient& client, BlobId blob, uint64_t begin, uint64_t end, Consumer consume);
+  RangeReader(RegistryClient& client, BlobId blob, uint64_t begin, uint64_t end, Consumer consume)
+      : RangeReader(client, std::move(blob), begin, end, std::move(consume), Options{}) {}
+  RangeReader(RegistryClient& client, BlobId blob, uint64_t begin, uint64_t end, Consumer consume, Options options);
 
   /// Returns once every byte was consumed. DataError if the server has a blob of another size.
   void run(const std::stop_token& stop);
@@ -35,6 +49,8 @@ class RangeReader {
   uint64_t position_;
   const uint64_t end_;
   const Consumer consume_;
+  const Options options_;
+  bool left_ = false;
   std::optional<uint64_t> body_position_;  // in the blob, of the answer that is being read
   std::exception_ptr consumer_failure_;    // must not be mistaken for a failure of the transfer
 };

@@ -4,12 +4,34 @@
 
 #include "common/error.h"
 #include "registry/credentials.h"
+#include "registry/docker_archive_repository.h"
 #include "registry/http_repository.h"
 #include "registry/layout_repository.h"
+#include "registry/oci_archive_repository.h"
 #include "registry/reference.h"
+#include "registry/tar_archive.h"
 #include "registry/tls.h"
 
 namespace obd::registry {
+
+bool Repository::mount_blob(const BlobId& blob, const std::string& /*from_repository_path*/,
+                            std::stop_token stop) {
+  return has_blob(blob, std::move(stop));
+}
+
+std::vector<Referrer> Repository::list_referrers(const Digest& /*subject*/, std::stop_token /*stop*/) {
+  return {};
+}
+
+void copy_blob(Repository& source, Repository& target, const BlobId& blob, std::stop_token stop) {
+  if (target.has_blob(blob, stop)) return;
+  const auto from = source.location();
+  const auto to = target.location();
+  if (from && to && from->authority == to->authority && target.mount_blob(blob, from->path, stop)) return;
+  const std::shared_ptr<Spool> spool = target.new_spool();
+  source.pull_blob(blob, [&](std::span<const std::byte> data) { spool->append(data); }, stop);
+  target.push_spool(spool, stop);
+}
 
 std::string pull_small_blob(Repository& repository, const BlobId& blob, std::stop_token stop) {
   if (blob.size > kMaxManifestBytes) {
@@ -27,15 +49,30 @@ std::string pull_small_blob(Repository& repository, const BlobId& blob, std::sto
   return content;
 }
 
+Place place_of(std::string_view where) {
+  if (where.starts_with("oci:")) return Place::kLayout;
+  if (where.starts_with("oci-archive:")) return Place::kOciArchive;
+  if (where.starts_with("docker-archive:")) return Place::kDockerArchive;
+  return Place::kRegistry;
+}
+
 std::unique_ptr<Repository> open_repository(const std::string& where, const RepositoryOptions& options) {
-  constexpr std::string_view kLayoutPrefix = "oci:";
-  if (where.starts_with(kLayoutPrefix)) {
-    const std::string path = where.substr(kLayoutPrefix.size());
+  const Place place = place_of(where);
+  if (place != Place::kRegistry) {
+    const std::string kind = where.substr(0, where.find(':'));
+    const std::string path = where.substr(kind.size() + 1);
+    if (place == Place::kOciArchive) {
+      return std::make_unique<OciArchiveRepository>(archive_path(kind, path), options.work_directory);
+    }
+    if (place == Place::kDockerArchive) {
+      return std::make_unique<DockerArchiveRepository>(archive_path(kind, path), options.work_directory);
+    }
     if (path.empty()) throw UsageError("'oci:' needs a directory: oci:DIRECTORY");
     return std::make_unique<LayoutRepository>(path);
   }
   const RepositoryName name = parse_repository_name(where);
-  ClientOptions client{.credential = options.credential, .plain_http = options.plain_http};
+  ClientOptions client{
+      .credential = options.credential, .plain_http = options.plain_http, .retry = options.retry};
   client.find_credential = [name](const std::stop_token& stop) {
     return find_credential(name, auth_files_of_environment(), stop);
   };
@@ -47,6 +84,7 @@ std::unique_ptr<Repository> open_repository(const std::string& where, const Repo
 }
 
 std::string registry_host(const std::string& where) {
+  if (place_of(where) != Place::kRegistry) return {};
   try {
     return parse_repository_name(where).host();
   } catch (const UsageError&) {

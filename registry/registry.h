@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -13,7 +14,9 @@
 
 #include "common/byte_source.h"
 #include "common/digest.h"
+#include "common/error.h"
 #include "common/spool.h"
+#include "registry/retry.h"
 
 namespace obd::registry {
 
@@ -30,17 +33,38 @@ struct Manifest {
   Digest digest;
 };
 
+/// A repository of a registry; repositories with the same authority can share blobs without moving them.
+struct RepositoryLocation {
+  std::string authority;  // "localhost:5000"
+  std::string path;       // "acme/app"
+};
+
+/// A manifest that names another as its `subject`: a signature, an SBOM, an image converted from it.
+struct Referrer {
+  BlobId manifest;
+  std::string media_type;
+  /// What it is; the media type of its config if it does not say.
+  std::string artifact_type;
+  std::map<std::string, std::string> annotations = {};
+};
+
 /// Takes the next bytes of a blob. What it throws ends the transfer and reaches the caller of pull_blob().
 using BlobConsumer = std::function<void(std::span<const std::byte>)>;
 
 /// The largest manifest, index or config that is read.
 inline constexpr uint64_t kMaxManifestBytes = 4 << 20;
 
-/// One repository: behind HTTP, or a directory in OCI image layout. Everything below is pulled from it and
+/// A manifest was refused because the repository lacks a blob that it names.
+class MissingBlobError : public NetworkError {
+ public:
+  explicit MissingBlobError(const NetworkError& refusal) : NetworkError(refusal.what(), refusal.http_status()) {}
+};
+
+/// One repository: behind HTTP, a directory in OCI image layout, or an archive. Everything below is pulled from it and
 /// pushed to it through this interface alone.
 ///
 /// Threads: every method may be called from any number of threads.
-/// Errors:  NetworkError and AuthError from a registry, IoError from a directory, DataError where content
+/// Errors:  NetworkError and AuthError from a registry, IoError from files, DataError where content
 ///          does not have the digest or the size that its name promises; Cancelled where `stop` fired.
 /// Source:  OCI distribution specification 1.1; OCI image layout 1.0.
 class Repository {
@@ -49,6 +73,9 @@ class Repository {
 
   /// For messages and results: "localhost:5000/acme/app" or "oci:/path". Holds no secret.
   virtual std::string name() const = 0;
+
+  /// None for what is no registry.
+  virtual std::optional<RepositoryLocation> location() const { return std::nullopt; }
 
   /// `reference`: a tag or a digest. The bytes are verified against a digest that was asked for, and against
   /// Docker-Content-Digest. Throws NetworkError with status 404 (IoError from a layout) if there is none.
@@ -64,6 +91,10 @@ class Repository {
 
   virtual bool has_blob(const BlobId& blob, std::stop_token stop) = 0;
 
+  /// Asks the registry to take the blob over from another of its repositories. True: the blob is here now. False:
+  /// it must be pushed; who may not do that is told so then, since a registry refuses a mount for many reasons.
+  virtual bool mount_blob(const BlobId& blob, const std::string& from_repository_path, std::stop_token stop);
+
   /// A place to assemble a blob, laid out so that push_spool() is cheap: inside a layout, it is renamed.
   virtual std::unique_ptr<Spool> new_spool() = 0;
 
@@ -73,13 +104,25 @@ class Repository {
   /// is pushed; this repository can read it at once.
   virtual Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) = 0;
 
+  /// Makes a pushed blob stay even if no manifest comes to name it. In a registry, every blob does, for a while.
+  virtual void keep_blob(const Digest&) {}
+
   /// As push_spool(), for small content (a config); nothing is sent if the repository has it.
   virtual Digest push_bytes(std::string_view content, std::stop_token stop) = 0;
 
-  /// `tag`: none pushes by digest alone. The caller has pushed all that the manifest names.
+  /// `tag`: none pushes by digest alone. The caller has pushed all that the manifest names. One with a `subject`
+  /// is found by list_referrers() afterwards, also where the registry keeps no such list itself. Throws
+  /// MissingBlobError where the registry says that it lacks what the manifest names; not all of them look.
   virtual Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                std::string_view bytes, std::stop_token stop) = 0;
+
+  /// The manifests whose subject is `subject`, which need not exist. What keeps no referrers has none.
+  virtual std::vector<Referrer> list_referrers(const Digest& subject, std::stop_token stop);
 };
+
+/// Brings a blob from one repository to another: nothing moves if it is there, or if both are in one registry that
+/// can mount it. Else it is pulled, verified, and pushed.
+void copy_blob(Repository& source, Repository& target, const BlobId& blob, std::stop_token stop);
 
 /// pull_blob() into memory. Throws DataError if the blob claims to be larger than kMaxManifestBytes.
 std::string pull_small_blob(Repository& repository, const BlobId& blob, std::stop_token stop);
@@ -120,17 +163,28 @@ struct RepositoryOptions {
   /// HTTP instead of HTTPS. Loopback hosts are tried over HTTPS first, then HTTP, without it.
   bool plain_http = false;
   TlsOptions tls = {};
-  /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`. Clearing it of what killed
-  /// processes left is its owner's business.
+  /// Where spools of a remote repository go once they outgrow `spool_memory_bytes`, and what is pushed to an
+  /// archive until the archive is written. Clearing it of what killed processes left is its owner's business.
   std::filesystem::path work_directory = "tmp_conv";
   uint64_t spool_memory_bytes = 8 << 20;
+  /// How often what fails for the moment is tried, and how long is waited in between.
+  RetryPolicy retry = {};
 
   bool operator==(const RepositoryOptions&) const = default;
 };
 
-/// `where`: "oci:DIRECTORY" (made if missing when something is pushed), or HOST[:PORT]/NAME in the forms that
-/// Docker accepts ("ubuntu" is docker.io/library/ubuntu). Throws UsageError if it is neither, and for TLS files
-/// that cannot be used.
+/// What a repository's name stands for, by its prefix.
+enum class Place {
+  kRegistry,
+  kLayout,         // "oci:DIRECTORY"
+  kOciArchive,     // "oci-archive:FILE"
+  kDockerArchive,  // "docker-archive:FILE", which can only be read
+};
+Place place_of(std::string_view where);
+
+/// `where`: "oci:DIRECTORY" or "oci-archive:FILE" (made if missing when something is pushed),
+/// "docker-archive:FILE", or HOST[:PORT]/NAME in the forms that Docker accepts ("ubuntu" is
+/// docker.io/library/ubuntu). Throws UsageError if it is none of them, and for TLS files that cannot be used.
 std::unique_ptr<Repository> open_repository(const std::string& where, const RepositoryOptions& options);
 
 /// The host that credentials for `where` belong to: "docker.io", "localhost:5000". Empty unless it is a name in a

@@ -7,8 +7,9 @@
 namespace obd::registry {
 namespace {
 
-constexpr uint64_t kBlockBytes = 256 << 10;
-constexpr size_t kMaxBlocks = 16;
+constexpr uint64_t kBlockBytes = 16 << 10;
+constexpr size_t kMaxBlocks = 256;
+constexpr uint64_t kMaxRequestBlocks = 64;
 
 }  // namespace
 
@@ -34,10 +35,14 @@ void RemoteSource::keep(uint64_t index, Block block) const {
   }
 }
 
-uint64_t RemoteSource::missing_run(uint64_t first, uint64_t last) const {
+uint64_t RemoteSource::plan_fetch(uint64_t first, uint64_t last) const {
   const std::lock_guard lock(mutex_);
+  window_ = first == expected_ ? std::min(2 * window_, kMaxRequestBlocks) : 1;
+  const uint64_t blob_last = (blob_.size - 1) / kBlockBytes;
+  const uint64_t end = std::min({std::max(last, first + window_ - 1), first + kMaxRequestBlocks - 1, blob_last});
   uint64_t count = 1;
-  while (count < kMaxBlocks && first + count <= last && !blocks_.contains(first + count)) ++count;
+  while (first + count <= end && !blocks_.contains(first + count)) ++count;
+  expected_ = first + count;
   return count;
 }
 
@@ -77,9 +82,9 @@ void RemoteSource::do_read_at(uint64_t offset, std::span<std::byte> out) const {
       continue;
     }
     uint64_t fetched = index;
-    for (const Block& block : fetch(index, missing_run(index, last))) {
+    for (const Block& block : fetch(index, plan_fetch(index, last))) {
       keep(fetched++, block);
-      copy(block);
+      if (!out.empty()) copy(block);
     }
   }
 }

@@ -11,8 +11,9 @@
 
 namespace obd::registry {
 
-/// A blob in a registry, read where it is asked for. Holds the blocks that were read last, at most 4 MiB:
-/// what is read of a layer is its metadata, in small pieces that lie together.
+/// A blob in a registry, read where it is asked for. Holds the blocks that were read last, at most 4 MiB.
+/// What is read of a layer is its metadata: small pieces, some alone, some in long runs. So little is fetched
+/// at first, and twice as much each time that reading goes on where it ended.
 ///
 /// Unverified: a block is what the registry says it is.
 class RemoteSource final : public ByteSource {
@@ -31,14 +32,16 @@ class RemoteSource final : public ByteSource {
   void keep(uint64_t index, Block block) const;
   /// Blocks [first, first + count), in one request.
   std::vector<Block> fetch(uint64_t first, uint64_t count) const;
-  /// How many blocks from `first` on, up to `last`, are not held and may be fetched at once.
-  uint64_t missing_run(uint64_t first, uint64_t last) const;
+  /// How many blocks to fetch from `first` on, none of which is held; `last` is the last one that is needed.
+  uint64_t plan_fetch(uint64_t first, uint64_t last) const;
 
   const std::shared_ptr<RegistryClient> client_;
   const BlobId blob_;
   mutable std::mutex mutex_;          // guards all below
   mutable std::list<uint64_t> used_;  // the block used last in front
   mutable std::map<uint64_t, std::pair<Block, std::list<uint64_t>::iterator>> blocks_;
+  mutable uint64_t expected_ = 0;  // the block that a reader who goes on straight ahead needs next
+  mutable uint64_t window_ = 1;    // blocks
 };
 
 }  // namespace obd::registry

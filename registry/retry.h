@@ -19,6 +19,8 @@ struct RetryPolicy {
   std::chrono::milliseconds max_delay{20'000};
   /// The longest that Retry-After makes us wait.
   std::chrono::milliseconds max_retry_after{60'000};
+
+  bool operator==(const RetryPolicy&) const = default;
 };
 
 /// An answer with a status that tells of failure.
@@ -32,6 +34,9 @@ class StatusError : public NetworkError {
  private:
   std::optional<std::chrono::milliseconds> retry_after_;
 };
+
+/// Throws Cancelled when the stop token fires.
+void wait_for(std::chrono::milliseconds delay, const std::stop_token& stop);
 
 /// Counts the failures of one piece of work. One thread at a time.
 class Retries {

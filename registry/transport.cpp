@@ -61,6 +61,30 @@ std::optional<Url> HttpResponse::location() const {
   }
 }
 
+std::optional<Url> HttpResponse::next_page() const {
+  for (const Header& link : headers) {
+    if (link.name != "link") continue;
+    const size_t open = link.value.find('<');
+    const size_t close = link.value.find('>', open);
+    if (open == std::string::npos || close == std::string::npos) continue;
+    const std::string_view parameters = std::string_view(link.value).substr(close);
+    if (parameters.find("rel=\"next\"") == std::string_view::npos &&
+        parameters.find("rel=next") == std::string_view::npos) {
+      continue;
+    }
+    Url next = url->resolve(link.value.substr(open + 1, close - open - 1));
+    if (next.origin() == url->origin()) return next;
+    throw NetworkError(fmt::format("{}: its next page is at another host ({})", url->redacted(), next.redacted()));
+  }
+  return std::nullopt;
+}
+
+RequestBody body_of(std::string_view bytes) {
+  return {.size = bytes.size(), .read_at = [bytes](uint64_t offset, std::span<std::byte> out) {
+            std::copy_n(std::as_bytes(std::span(bytes)).begin() + static_cast<ptrdiff_t>(offset), out.size(), out.begin());
+          }};
+}
+
 class Transport::Pool {
  public:
   std::unique_ptr<CurlLane> take() {

@@ -35,6 +35,9 @@ struct HttpResponse {
   /// Where the answer points, made absolute; none if it points nowhere. Throws NetworkError for what must not
   /// be followed: what is no http or https URL, holds credentials, or leads from https to http.
   std::optional<Url> location() const;
+  /// The `next` of its Link headers (RFC 8288), made absolute. Throws NetworkError as location(), and for another
+  /// origin: a list goes on where it began.
+  std::optional<Url> next_page() const;
   bool ok() const { return status >= 200 && status < 300; }
 };
 
@@ -44,6 +47,9 @@ struct RequestBody {
   uint64_t size = 0;  // bytes
   std::function<void(uint64_t offset, std::span<std::byte> out)> read_at;
 };
+
+/// `bytes` must outlive the request.
+RequestBody body_of(std::string_view bytes);
 
 /// Takes the body of a 2xx answer as it arrives; `head` has status and headers. Returns false when it has
 /// enough: the rest is not read. What it throws ends the transfer and reaches the caller.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "registry/async_hash.h"
 #include "registry/upload_session.h"
 
 namespace obd::registry {
@@ -44,7 +45,7 @@ class HashingReader {
   static constexpr uint64_t kPieceBytes = 256 << 10;
 
   const ByteSource& content_;
-  Sha256 hash_;
+  AsyncSha256 hash_;
   uint64_t hashed_ = 0;
   uint64_t seen_ = 0;
   std::optional<Digest> digest_;
@@ -52,11 +53,25 @@ class HashingReader {
 
 namespace {
 
+/// The first chunk size after a request was refused as too large, and the last: what storage services behind
+/// registries take as a part of an upload.
+constexpr uint64_t kLargestChunk = 64 << 20;
+constexpr uint64_t kSmallestChunk = 5 << 20;
+
 /// Statuses by which registries say that they know no uploads in pieces.
-bool refuses_pieces(const NetworkError& error) {
-  const int status = error.http_status();
+bool refuses_pieces(int status) {
   return status == 400 || status == 404 || status == 405 || status == 411 || status == 415 || status == 416 ||
          status == 501;
+}
+
+/// Statuses by which they say that an upload is not, or no longer, where we believe it to be.
+bool is_lost(int status) {
+  return status == 400 || status == 404 || status == 416;
+}
+
+/// Counts as a failure what a new session may mend. False: it should be given up.
+bool may_start_anew(const NetworkError& error, Retries& retries) {
+  return is_lost(error.http_status()) && retries.wait_after(NetworkError(error.what(), error.http_status(), true));
 }
 
 }  // namespace
@@ -68,12 +83,7 @@ Digest BlobUploader::push(const ByteSource& content, const std::stop_token& stop
     try {
       if (auto digest = push_in_pieces(reader, retries, stop)) return *digest;
     } catch (const NetworkError& error) {
-      if (refuses_pieces(error)) {
-        spdlog::debug("upload in pieces refused cause=\"{}\"", error.what());
-        pieces_refused_ = true;
-      } else if (!retries.wait_after(error)) {
-        throw;
-      }
+      if (!retries.wait_after(error)) throw;
     }
   }
   Digest digest = reader.digest(stop);
@@ -83,46 +93,104 @@ Digest BlobUploader::push(const ByteSource& content, const std::stop_token& stop
 
 std::optional<Digest> BlobUploader::push_in_pieces(HashingReader& reader, Retries& retries,
                                                    const std::stop_token& stop) {
+  UploadSession session(*client_, stop);
+  if (!send_pieces(session, reader, retries, stop)) return std::nullopt;
+  if (reader.advanced()) retries.made_progress();
+  Digest digest = reader.digest(stop);
+  if (!commit(session, {digest, reader.content().size()}, retries, stop)) return std::nullopt;
+  return digest;
+}
+
+bool BlobUploader::send_pieces(UploadSession& session, HashingReader& reader, Retries& retries,
+                               const std::stop_token& stop) {
   const uint64_t size = reader.content().size();
   const RequestBody body{.size = size, .read_at = [&](uint64_t offset, std::span<std::byte> out) {
                            reader.read_at(offset, out);
                          }};
-  UploadSession session(*client_, stop);
   bool broken = false;
   for (uint64_t position = 0; position < size;) {
+    const uint64_t chunk = std::max<uint64_t>(chunk_bytes_, session.min_chunk_bytes());
     try {
       if (broken) {
         const auto received = session.received(stop);
-        if (!received || *received > reader.hashed()) return std::nullopt;
+        if (!received || *received > reader.hashed()) return false;
         position = *received;
         broken = false;
       }
-      if (position < size) session.send_from(position, body, stop);
-      position = size;
+      const uint64_t end = position + std::min(chunk, size - position);
+      if (position < end) {
+        session.send(position, end, body, stop);
+        pieces_taken_ = true;
+      }
+      position = end;
     } catch (const NetworkError& error) {
+      broken = true;
+      const int status = error.http_status();
+      if (status == 413 && shrink_chunks(std::min(chunk, size - position), session.min_chunk_bytes())) continue;
+      if (!pieces_taken_ && refuses_pieces(status)) {
+        spdlog::debug("upload in pieces refused cause=\"{}\"", error.what());
+        pieces_refused_ = true;
+        return false;
+      }
+      if (may_start_anew(error, retries)) return false;
       if (!error.retryable()) throw;
       if (reader.advanced()) retries.made_progress();
       if (!retries.wait_after(error)) throw;
-      broken = true;
     }
   }
-  if (reader.advanced()) retries.made_progress();
-  Digest digest = reader.digest(stop);
-  commit(session, {digest, size}, retries, stop);
-  return digest;
+  return true;
 }
 
-void BlobUploader::commit(UploadSession& session, const BlobId& blob, Retries& retries,
+bool BlobUploader::shrink_chunks(uint64_t sent, uint64_t min_chunk_bytes) {
+  const uint64_t least = std::max(kSmallestChunk, min_chunk_bytes);
+  if (sent <= least) return false;
+  const uint64_t smaller = std::max(least, std::min(kLargestChunk, sent / 2));
+  uint64_t known = chunk_bytes_;
+  while (smaller < known && !chunk_bytes_.compare_exchange_weak(known, smaller)) {
+  }
+  spdlog::debug("upload of {} bytes refused as too large, chunk={}", sent, std::min(smaller, known));
+  return true;
+}
+
+bool BlobUploader::commit(UploadSession& session, const BlobId& blob, Retries& retries,
                           const std::stop_token& stop) {
   for (;;) {
     try {
-      return session.commit(blob, stop);
+      session.commit(blob, stop);
+      return true;
     } catch (const NetworkError& error) {
-      if (!error.retryable() && error.http_status() != 404) throw;
+      if (!error.retryable() && !is_lost(error.http_status())) throw;
       // The answer may have been lost, and the session be gone when it is asked for again.
-      if (has_once(blob, stop)) return;
+      if (has_once(blob, stop)) return true;
+      if (may_start_anew(error, retries)) return false;
       if (!retries.wait_after(error)) throw;
     }
+  }
+}
+
+/// Why a registry does not mount is of no use: it may not know how, not have the blob there, or not let us see it.
+bool BlobUploader::mount(const BlobId& blob, const std::string& from, const std::stop_token& stop) {
+  Call call{.request = {.method = "POST",
+                        .url = client_->url("blobs/uploads/", stop)
+                                   .with_query("mount", blob.digest.text())
+                                   .with_query("from", from),
+                        .body = body_of("")},
+            .access = Access::kPush,
+            .mount_from = from};
+  try {
+    const HttpResponse response = client_->send(call, stop);
+    if (response.status == 202) {
+      const UploadSession unwanted(*client_, response);  // cancels it
+    }
+    if (response.status != 201) return false;
+    const auto stored = response.header("docker-content-digest");
+    return !stored || *stored == blob.digest.text();
+  } catch (const NetworkError& error) {
+    const int status = error.http_status();
+    const bool refused = error.exit_code() == ExitCode::kAuth || (status >= 200 && status < 500) || status == 501;
+    if (!refused || error.retryable()) throw;
+    spdlog::debug("not mounted blob={} from={} cause=\"{}\"", blob.digest.brief(), from, error.what());
+    return false;
   }
 }
 

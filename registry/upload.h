@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <limits>
 #include <memory>
 
 #include "common/byte_source.h"
@@ -26,17 +27,25 @@ class BlobUploader {
   /// Pushes content whose digest is known, in one request.
   void push_known(const ByteSource& content, const Digest& digest, const std::stop_token& stop);
 
+  /// As Repository::mount_blob().
+  bool mount(const BlobId& blob, const std::string& from, const std::stop_token& stop);
+
   bool has(const BlobId& blob, const std::stop_token& stop);
 
  private:
-  /// None if the session was lost: the next one begins from the start.
+  /// None if the session was lost, or pieces are refused: what follows begins from the start.
   std::optional<Digest> push_in_pieces(HashingReader& reader, Retries& retries, const std::stop_token& stop);
-  void commit(UploadSession& session, const BlobId& blob, Retries& retries, const std::stop_token& stop);
+  bool send_pieces(UploadSession& session, HashingReader& reader, Retries& retries, const std::stop_token& stop);
+  bool commit(UploadSession& session, const BlobId& blob, Retries& retries, const std::stop_token& stop);
+  /// After a request of `sent` bytes was too large. False if smaller ones cannot be made.
+  bool shrink_chunks(uint64_t sent, uint64_t min_chunk_bytes);
   bool has_once(const BlobId& blob, const std::stop_token& stop);
   void put(const ByteSource& content, const Digest& digest, const std::stop_token& stop);
 
   const std::shared_ptr<RegistryClient> client_;
   std::atomic<bool> pieces_refused_ = false;  // the registry wants blobs whole
+  std::atomic<bool> pieces_taken_ = false;    // it has taken one
+  std::atomic<uint64_t> chunk_bytes_ = std::numeric_limits<uint64_t>::max();  // the largest that is sent
 };
 
 }  // namespace obd::registry

@@ -13,38 +13,46 @@ namespace {
 constexpr std::chrono::seconds kCommitTimeout{600};  // storage services copy the blob before they answer
 constexpr std::chrono::milliseconds kCancelDeadline{3000};
 
-RequestBody no_body() {
-  return {.size = 0, .read_at = [](uint64_t, std::span<std::byte>) {}};
+RequestBody part_of(const RequestBody& content, uint64_t begin, uint64_t end) {
+  return {.size = end - begin, .read_at = [content, begin](uint64_t at, std::span<std::byte> out) {
+            content.read_at(begin + at, out);
+          }};
 }
 
-RequestBody rest_of(const RequestBody& content, uint64_t offset) {
-  return {.size = content.size - offset, .read_at = [content, offset](uint64_t at, std::span<std::byte> out) {
-            content.read_at(offset + at, out);
-          }};
+std::optional<uint64_t> parse_number(std::string_view text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+HttpResponse open_session(RegistryClient& client, const std::stop_token& stop) {
+  return client.send_once(
+      {.request = {.method = "POST", .url = client.url("blobs/uploads/", stop), .body = body_of("")},
+       .access = Access::kPush},
+      stop);
 }
 
 /// LAST of "0-LAST", which some registries spell "bytes=0-LAST".
 std::optional<uint64_t> last_of_range(std::string_view text) {
   const size_t dash = text.find('-');
   if (dash == std::string_view::npos) return std::nullopt;
-  uint64_t last = 0;
-  const auto [end, error] = std::from_chars(text.data() + dash + 1, text.data() + text.size(), last);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return last;
+  return parse_number(text.substr(dash + 1));
 }
 
 }  // namespace
 
-UploadSession::UploadSession(RegistryClient& client, const std::stop_token& stop) : client_(client) {
-  const HttpResponse response = client_.send_once(
-      {.request = {.method = "POST", .url = client_.url("blobs/uploads/", stop), .body = no_body()},
-       .access = Access::kPush},
-      stop);
-  move_to(response);
+UploadSession::UploadSession(RegistryClient& client, const std::stop_token& stop)
+    : UploadSession(client, open_session(client, stop)) {}
+
+UploadSession::UploadSession(RegistryClient& client, const HttpResponse& opened)
+    : client_(client),
+      min_chunk_bytes_(parse_number(opened.header("oci-chunk-min-length").value_or("")).value_or(0)) {
+  move_to(opened);
   if (!location_) {
     throw NetworkError(fmt::format("POST {}: status {} without a Location for the upload",
-                                   response.url->redacted(), response.status),
-                       response.status);
+                                   opened.url->redacted(), opened.status),
+                       opened.status);
   }
 }
 
@@ -56,20 +64,21 @@ void UploadSession::move_to(const HttpResponse& response) {
   if (auto next = response.location()) location_ = std::move(next);
 }
 
-void UploadSession::send_from(uint64_t offset, const RequestBody& content, const std::stop_token& stop) {
+void UploadSession::send(uint64_t begin, uint64_t end, const RequestBody& content,
+                         const std::stop_token& stop) {
   Call call{.request = {.method = "PATCH", .url = *location_}, .access = Access::kPush};
-  call.request.body = rest_of(content, offset);
+  call.request.body = part_of(content, begin, end);
   call.request.headers.push_back({"Content-Type", "application/octet-stream"});
   // Some registries know Content-Range only from uploads in several pieces, and older ones not at all.
-  if (offset > 0) {
-    call.request.headers.push_back({"Content-Range", fmt::format("{}-{}", offset, content.size - 1)});
+  if (begin > 0 || end < content.size) {
+    call.request.headers.push_back({"Content-Range", fmt::format("{}-{}", begin, end - 1)});
   }
   const HttpResponse response = client_.send_once(call, stop);
   move_to(response);
   const auto last = last_of_range(response.header("range").value_or(""));
-  if (last && *last + 1 != content.size) {
+  if (last && *last + 1 != end) {
     throw NetworkError(fmt::format("PATCH {}: the registry says that it has {} bytes after {} were sent",
-                                   response.url->redacted(), *last + 1, content.size),
+                                   response.url->redacted(), *last + 1, end),
                        response.status, true);
   }
 }
@@ -92,7 +101,7 @@ void UploadSession::finish(const BlobId& blob, const std::optional<RequestBody>&
                            const std::stop_token& stop) {
   Call call{.request = {.method = "PUT", .url = location_->with_query("digest", blob.digest.text())},
             .access = Access::kPush};
-  call.request.body = content ? *content : no_body();
+  call.request.body = content ? *content : body_of("");
   call.request.headers.push_back({"Content-Type", "application/octet-stream"});
   call.request.stall_timeout = kCommitTimeout;
   const HttpResponse response = client_.send_once(call, stop);

@@ -17,14 +17,17 @@ class UploadSession {
  public:
   /// `client` must outlive this.
   UploadSession(RegistryClient& client, const std::stop_token& stop);
+  /// The session that `opened` offers.
+  UploadSession(RegistryClient& client, const HttpResponse& opened);
   ~UploadSession();
   UploadSession(const UploadSession&) = delete;
   UploadSession& operator=(const UploadSession&) = delete;
 
-  /// Sends bytes [offset, size) of `content`, in one request: the shortest chunk that a registry
-  /// may demand (OCI-Chunk-Min-Length) does not bind the last one.
-  void send_from(uint64_t offset, const RequestBody& content, const std::stop_token& stop);
-  /// After a failed send_from(): how much of the content the registry has. None if the session cannot
+  /// No chunk may be shorter but the last (OCI-Chunk-Min-Length); 0: all may.
+  uint64_t min_chunk_bytes() const { return min_chunk_bytes_; }
+  /// Sends bytes [begin, end) of `content` in one request.
+  void send(uint64_t begin, uint64_t end, const RequestBody& content, const std::stop_token& stop);
+  /// After a failed send(): how much of the content the registry has. None if the session cannot
   /// be gone on with; what is retryable is thrown.
   std::optional<uint64_t> received(const std::stop_token& stop);
   /// Ends the session: what was sent becomes the blob `digest`.
@@ -38,6 +41,7 @@ class UploadSession {
   void cancel() noexcept;
 
   RegistryClient& client_;
+  uint64_t min_chunk_bytes_ = 0;
   std::optional<Url> location_;  // none once there is nothing to cancel
 };
 

@@ -21,6 +21,8 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxThreads = 1024;
 constexpr uint64_t kMinMetadataBudgetMib = 1;
+constexpr uint64_t kMaxRetries = 1000;
+constexpr double kMaxRetryDelaySeconds = 3600;
 
 constexpr const char* kExamples = R"(
 Examples:
@@ -74,13 +76,14 @@ std::string input_reference(const cxxopts::ParseResult& parsed) {
 }
 
 /// The reference calls it --output-tag or, where several formats are made at once, --overlaybd.
-std::string output_tag(const cxxopts::ParseResult& parsed) {
+std::optional<std::string> output_tag(const cxxopts::ParseResult& parsed) {
   const std::string output = text(parsed, "output-tag");
   const std::string overlaybd = text(parsed, "overlaybd");
   if (!output.empty() && !overlaybd.empty() && output != overlaybd) {
     throw UsageError("--output-tag and --overlaybd name different tags");
   }
   const std::string tag = output.empty() ? overlaybd : output;
+  if (tag.empty() && parsed["referrer"].as<bool>()) return std::nullopt;  // it is found by its subject
   if (tag.empty()) throw UsageError("the result needs a tag: --output-tag (-o) or --overlaybd");
   if (!registry::is_valid_tag(tag)) throw UsageError(fmt::format("'{}' is no valid tag", printable(tag)));
   return tag;
@@ -126,7 +129,14 @@ convertor::ConvertOptions convert_options(const cxxopts::ParseResult& parsed) {
   const std::string base_layer = text(parsed, "baselayer");
   if (options.mkfs && !base_layer.empty()) throw UsageError("--baselayer goes with --mkfs=false");
   if (!options.mkfs) options.base_layer = find_base_layer(base_layer, options.vsize_gib);
-  options.oci = parsed["oci"].as<bool>();
+  options.referrer = parsed["referrer"].as<bool>();
+  options.oci = parsed["oci"].as<bool>() || options.referrer;  // Docker's manifests know no subject
+  if (parsed.count("platform") > 0) {
+    for (const std::string& platform : parsed["platform"].as<std::vector<std::string>>()) {
+      options.platforms.push_back(convertor::Platform::parse(platform));
+    }
+  }
+  options.merge_index = parsed["merge-index"].as<bool>();
   options.concurrency_limit = parsed["concurrency-limit"].as<uint64_t>();
   options.metadata_budget_bytes = number(parsed, "metadata-budget", kMinMetadataBudgetMib, 1 << 20) << 20;
   options.upload = !parsed["no-upload"].as<bool>();
@@ -137,12 +147,21 @@ convertor::ConvertOptions convert_options(const cxxopts::ParseResult& parsed) {
   return options;
 }
 
+std::chrono::milliseconds retry_delay(double seconds) {
+  if (!(seconds >= 0 && seconds <= kMaxRetryDelaySeconds)) {
+    throw UsageError(fmt::format("--retry-delay {} is not within 0 to {} seconds", seconds, kMaxRetryDelaySeconds));
+  }
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
 /// A credential without a prefix was given for the source, or for the one registry there is: another host does not
 /// get it.
 void read_registries(const cxxopts::ParseResult& parsed, std::istream& in, Request& request) {
   check_password_stdin(parsed);
   registry::RepositoryOptions common = read_registry_options(parsed, RegistrySide::kCommon, in);
   common.work_directory = request.convert.work_directory;
+  common.retry.tries = static_cast<int>(number(parsed, "retry", 0, kMaxRetries)) + 1;
+  common.retry.first_delay = retry_delay(parsed["retry-delay"].as<double>());
   const auto source = read_registry_options(parsed, RegistrySide::kSource, in);
   const auto target = read_registry_options(parsed, RegistrySide::kTarget, in);
   const std::string source_host = registry::registry_host(request.source_name);
@@ -150,6 +169,7 @@ void read_registries(const cxxopts::ParseResult& parsed, std::istream& in, Reque
   const bool for_target = source_host == target_host || source_host.empty();
   request.source = merge_registry_options(common, source, true);
   request.target = merge_registry_options(common, target, for_target);
+  request.source.retry = request.target.retry = common.retry;
   if (common.credential && !target.credential && !for_target && !target_host.empty()) {
     spdlog::warn("--username is for {}, not for {}: use --src-username and --dest-username", source_host, target_host);
   }
@@ -295,11 +315,15 @@ cxxopts::Options convertor_options() {
                                words(), "REPO")("i,input-tag", "tag of the image to convert", words(), "TAG")(
       "g,input-digest", "or its digest", words(), "DIGEST")("o,output-tag", "tag of the result", words(),
                                                             "TAG")("overlaybd", "the same", words(), "TAG")(
-      "target-repository", "where the result goes, if not to --repository", words(), "REPO");
+      "target-repository", "where the result goes, if not to --repository", words(), "REPO")(
+      "platform", "only the images of an index for this platform; may be repeated",
+      cxxopts::value<std::vector<std::string>>(), "OS/ARCH[/VARIANT]");
   add_registry_options(options, "Registry", RegistrySide::kCommon);
   add_registry_options(options, "Source", RegistrySide::kSource);
   add_registry_options(options, "Target", RegistrySide::kTarget);
   options.add_options("Format")("oci", "OCI media types in the result; default: Docker's", flag())(
+      "referrer", "make the result a referrer of its source; implies --oci, and -o may be left out", flag())(
+      "merge-index", "push one index of the source's images and the converted ones", flag())(
       "fstype", "filesystem in the image", words()->default_value("ext4"), "TYPE")(
       "mkfs", "make the filesystem in the bottom layer; with =false put a base layer below",
       cxxopts::value<bool>()->default_value("true"))("baselayer", "base layer for --mkfs=false", words(),
@@ -312,6 +336,9 @@ cxxopts::Options convertor_options() {
       "threads", "threads that compress; 0: one for each core", count("0"), "N")(
       "concurrency-limit", "images of an index converted at a time; 0: no limit", count("4"), "N")(
       "metadata-budget", "memory for filesystem metadata, in MiB", count("384"), "MIB")(
+      "retry", "how often a request that failed for the moment is repeated without progress", count("4"), "N")(
+      "retry-delay", "seconds before the first repetition; doubles each time",
+      cxxopts::value<double>()->default_value("0.5"), "SECONDS")(
       "disable-sparse", "accepted for compatibility: no uncompressed layer is written, sparse or not",
       flag())("no-upload", "convert, but push nothing", flag())(
       "reserve", "keep each layer's blob in --dir", flag())("dump-manifest",

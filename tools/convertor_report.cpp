@@ -21,10 +21,22 @@ Json layer_json(const convertor::ConvertedLayer& layer) {
   return {{"source_digest", layer.source_digest.text()},
           {"digest", layer.converted.digest.text()},
           {"size", layer.converted.size},
+          {"reused", layer.reused},
           {"lsmt_bytes", layer.uncompressed_bytes},
           {"entries", layer.applied.entries},
           {"file_bytes", layer.applied.file_bytes},
           {"metadata_blocks", layer.applied.metadata_blocks}};
+}
+
+Json reuse_json(const convertor::ReuseCounts& counts) {
+  return {{"layers", counts.layers},
+          {"manifests", counts.manifests},
+          {"stale_rows", counts.stale_rows},
+          {"failed_lookups", counts.failed_lookups}};
+}
+
+std::string contents(const convertor::ConvertedLayer& layer) {
+  return layer.reused ? "reused" : fmt::format("{} entries", layer.applied.entries);
 }
 
 uint64_t output_bytes(const convertor::ConvertResult& result) {
@@ -62,6 +74,7 @@ void print_json_result(std::ostream& out, const convertor::ConvertResult& result
                   {"media_type", result.root.media_type},
                   {"size", result.root.size},
                   {"images", result.images.size()},
+                  {"reuse", reuse_json(result.reuse)},
                   {"layer_bytes", output_bytes(result)}};
   out << summary.dump() << '\n';
 }
@@ -71,13 +84,13 @@ void print_text_result(std::ostream& out, const convertor::ConvertResult& result
   for (const auto& image : result.images) {
     if (result.is_index) out << fmt::format("{}\n", image.platform.text());
     for (const auto& layer : image.layers) {
-      out << fmt::format("  {} -> {}  {:>10}  {} entries\n", layer.source_digest.brief(),
+      out << fmt::format("  {} -> {}  {:>10}  {}\n", layer.source_digest.brief(),
                          layer.converted.digest.brief(), human_bytes(layer.converted.size),
-                         layer.applied.entries);
+                         contents(layer));
     }
   }
-  const bool is_layout = repository.starts_with("oci:");
-  out << fmt::format("{}{}{}@{}{}\n", repository, tag.empty() ? "" : (is_layout ? " " : ":"), tag,
+  const bool is_registry = registry::place_of(repository) == registry::Place::kRegistry;
+  out << fmt::format("{}{}{}@{}{}\n", repository, tag.empty() ? "" : (is_registry ? ":" : " "), tag,
                      result.root.digest.text(), uploaded ? "" : " (not pushed)");
 }
 
@@ -121,6 +134,7 @@ void write_metrics(const std::filesystem::path& path, const convertor::ConvertRe
                           {"apply", cpu(apply)},
                           {"compress", cpu(pool.cpu_nanoseconds())},
                           {"publish", cpu(publish)}}},
+                        {"reuse", reuse_json(result.reuse)},
                         {"layers", std::move(layers)}};
   write_file_atomically(path, metrics.dump(2) + "\n");
 }

@@ -296,7 +296,7 @@ cxxopts::Options check_options() {
       "Exits with 0 if they are equal and with 9 if not.\n");
   const auto text = [] { return cxxopts::value<std::string>(); };
   const auto list = [] { return cxxopts::value<Files>(); };
-  options.add_options("Images")("r,repository", "Registry repository (HOST/NAME) or layout (oci:DIRECTORY)",
+  options.add_options("Images")("r,repository", kRepositoryHelp,
                                 text(),
                                 "REPO")("source", "Repository of the source image, if it is another", text(),
                                         "REPO")("i,input-tag", "Tag of the source image", text(), "TAG")(

@@ -27,7 +27,7 @@ std::string parse_reference(const cxxopts::ParseResult& parsed) {
 
 void add_operand_options(cxxopts::Options& options, const char* files_help) {
   const auto text = [] { return cxxopts::value<std::string>(); };
-  options.add_options("Image")("r,repository", "Registry repository (HOST/NAME) or layout (oci:DIRECTORY)",
+  options.add_options("Image")("r,repository", kRepositoryHelp,
                                text(), "REPO")("i,input-tag", "Tag of the image", text(), "TAG")(
       "g,input-digest", "Digest of the image", text(), "DIGEST");
   add_registry_options(options, "Registry", RegistrySide::kCommon);
@@ -61,13 +61,13 @@ Operands parse_operands(const cxxopts::ParseResult& parsed, std::istream& in) {
   return operands;
 }
 
-bool is_layout(const registry::Repository& repository) {
-  return repository.name().starts_with("oci:");
+bool is_local(const registry::Repository& repository) {
+  return registry::place_of(repository.name()) != registry::Place::kRegistry;
 }
 
 std::shared_ptr<const ByteSource> fetch_blob(registry::Repository& repository, const registry::BlobId& blob,
                                              std::stop_token stop) {
-  if (is_layout(repository)) return repository.open_blob(blob);
+  if (is_local(repository)) return repository.open_blob(blob);
   auto spool = std::make_shared<Spool>(
       Spool::Options{.directory = std::filesystem::temp_directory_path(), .memory_limit = kSpoolMemoryBytes});
   repository.pull_blob(

@@ -13,6 +13,9 @@
 
 namespace obd::tools {
 
+inline constexpr const char* kRepositoryHelp =
+    "Registry repository (HOST/NAME), layout (oci:DIRECTORY) or archive (oci-archive:FILE, docker-archive:FILE)";
+
 /// What a command looks at: an image in a repository, or layer blobs in files.
 struct Operands {
   std::unique_ptr<registry::Repository> repository;  // null where files were given
@@ -30,12 +33,12 @@ Operands parse_operands(const cxxopts::ParseResult& parsed, std::istream& in);
 std::unique_ptr<registry::Repository> open_repository_operand(const std::string& where,
                                                               registry::RepositoryOptions options);
 
-/// A blob for reading all of it in any order. One of a layout is read where it lies, unverified; one of a
+/// A blob for reading all of it in any order. One of a layout or an archive is read where it lies, unverified; one of a
 /// remote registry is pulled and verified first, into memory or a file without a name.
 std::shared_ptr<const ByteSource> fetch_blob(registry::Repository& repository, const registry::BlobId& blob,
                                              std::stop_token stop);
 
-/// Whether the blobs of `repository` are files of this machine.
-bool is_layout(const registry::Repository& repository);
+/// Whether the blobs of `repository` lie in files of this machine: a layout, an archive.
+bool is_local(const registry::Repository& repository);
 
 }  // namespace obd::tools

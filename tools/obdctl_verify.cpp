@@ -95,7 +95,7 @@ class Verifier {
     stack.push(blob.layer);
     // Platforms of an index share layers; reading one once is enough.
     if (verified_.contains(layer.digest)) return;
-    if (is_layout(repository)) {
+    if (is_local(repository)) {
       const Digest found = digest_of(*source, run_.stop());
       if (found != layer.digest) throw DataError(fmt::format("the blob has the digest {}", found.text()));
     }

@@ -3,7 +3,8 @@
 
 # What it takes to build the programs.
 BUILD_PACKAGES=(cmake ninja-build g++ pkg-config libarchive-dev libcurl4-openssl-dev libcxxopts-dev libext2fs-dev
-                libfmt-dev libisal-dev liblz4-dev libspdlog-dev libssl-dev libxxhash-dev libzstd-dev
+                libfmt-dev libisal-dev liblz4-dev libmysqlcppconn-dev libspdlog-dev libsqlite3-dev
+                libssl-dev libxxhash-dev libzstd-dev
                 nlohmann-json3-dev comerr-dev zlib1g-dev)
 
 # What quickstart takes beside them.
@@ -11,7 +12,7 @@ QUICKSTART_PACKAGES=(ca-certificates debootstrap e2fsprogs mount python3 umoci)
 
 # What the tests take beside those.
 TEST_PACKAGES=(clang-14 docker-registry e2fsprogs git libclang-rt-14-dev libbenchmark-dev libcpp-httplib-dev
-               libgmock-dev libgtest-dev llvm-14 mount nginx-light openssl python3 skopeo umoci)
+               libgmock-dev libgtest-dev llvm-14 mariadb-server mount nginx-light openssl python3 skopeo umoci)
 
 # Installs those of the given packages that are missing; says nothing and is fast where none is.
 install_packages() {

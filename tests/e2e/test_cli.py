@@ -37,7 +37,7 @@ class CommandLine(TestCase):
                 (["--metadata-budget", "0"], "metadata-budget"),
                 (["--fstype", "erofs"], "erofs"),
                 (["--turboOCI", "x"], "turboOCI"),
-                (["--referrer"], "referrer"),
+                (["--platform", "linux"], "not a platform"),
                 (["stray"], "stray")):
             with self.subTest(" ".join(more)):
                 self.assert_usage_error(*good, *more, says=says)

@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 #include <httplib.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <charconv>
 #include <condition_variable>
 #include <thread>
+#include <utility>
 
 #include "common/digest.h"
 
@@ -46,6 +49,17 @@ struct StoredManifest {
   std::string content;
 };
 
+std::string etag_of(const StoredManifest& manifest) {
+  return fmt::format("\"{}\"", Digest::of(manifest.content).text());
+}
+
+std::optional<std::string> subject_of(const std::string& manifest) {
+  const size_t subject = manifest.find("\"subject\"");
+  const size_t digest = manifest.find("sha256:", subject);
+  if (subject == std::string::npos || digest == std::string::npos) return std::nullopt;
+  return manifest.substr(digest, 71);
+}
+
 struct InjectedFault {
   std::string method;
   std::string path;
@@ -61,6 +75,27 @@ struct Redirect {
 
 bool matches(const std::string& method, const std::string& path, const RecordedRequest& request) {
   return (method.empty() || method == request.method) && request.path.find(path) != std::string::npos;
+}
+
+int port_of(const sockaddr_in& address) {
+  return ntohs(address.sin_port);
+}
+
+/// Breaks the connection on which `remote_port` asked `local_port`: the library has no such call.
+void reset_connection(int local_port, int remote_port) {
+  for (int fd = 3; fd < 4096; ++fd) {
+    sockaddr_in local{};
+    sockaddr_in remote{};
+    socklen_t local_size = sizeof local;
+    socklen_t remote_size = sizeof remote;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &local_size) != 0 || local.sin_family != AF_INET) continue;
+    if (::getpeername(fd, reinterpret_cast<sockaddr*>(&remote), &remote_size) != 0) continue;
+    if (port_of(local) != local_port || port_of(remote) != remote_port) continue;
+    const linger at_once{.l_onoff = 1, .l_linger = 0};
+    ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    ::shutdown(fd, SHUT_RDWR);
+    return;
+  }
 }
 
 /// "/v2/NAME/KIND/REST" for the kinds of the distribution specification.
@@ -82,13 +117,16 @@ struct FakeRegistry::State {
 
   void handle(const httplib::Request& request, httplib::Response& response);
   std::optional<Fault> take_fault(const RecordedRequest& request);
+  void answer(const httplib::Request& request, const RecordedRequest& recorded, httplib::Response& response,
+              const std::optional<Fault>& fault);
+  void handle_referrers(const std::string& subject, const RecordedRequest& recorded, httplib::Response& response);
   bool may_enter(const RecordedRequest& request, httplib::Response& response);
   void do_duty(const httplib::Request& request, const RecordedRequest& recorded, httplib::Response& response,
                const std::optional<Fault>& fault);
   void handle_blob(const std::string& digest, const RecordedRequest& recorded, httplib::Response& response,
                    bool ranges);
   void handle_manifest(const std::string& reference, const httplib::Request& request,
-                       httplib::Response& response);
+                       httplib::Response& response, bool forget);
   void handle_upload(const std::string& id, const httplib::Request& request, httplib::Response& response,
                      const std::optional<Fault>& fault);
   void answer_upload(const std::string& id, const std::string& path, int status, httplib::Response& response);
@@ -108,6 +146,8 @@ struct FakeRegistry::State {
   int next_upload = 1;
   std::string token;
   std::vector<InjectedFault> faults;
+  std::map<size_t, Fault> faults_by_index;
+  std::function<void(const RecordedRequest&)> hook;
   std::vector<Redirect> redirects;
   std::map<std::string, std::function<std::string(const RecordedRequest&)>> served;
   std::vector<RecordedRequest> recorded_requests;
@@ -116,9 +156,18 @@ struct FakeRegistry::State {
 void FakeRegistry::State::handle(const httplib::Request& request, httplib::Response& response) {
   const_cast<httplib::Request&>(request).ranges.clear();  // the library would cut our answers by itself
   const RecordedRequest recorded = record(request);
+  if (hook) hook(recorded);
   const std::unique_lock lock(mutex);
   recorded_requests.push_back(recorded);
   const auto fault = take_fault(recorded);
+  if (!fault || fault->kind != Fault::Kind::kReset) answer(request, recorded, response, fault);
+  if (fault && (fault->kind == Fault::Kind::kReset || fault->kind == Fault::Kind::kResetAfter)) {
+    reset_connection(port, request.remote_port);
+  }
+}
+
+void FakeRegistry::State::answer(const httplib::Request& request, const RecordedRequest& recorded,
+                                 httplib::Response& response, const std::optional<Fault>& fault) {
   if (fault && fault->kind == Fault::Kind::kStatus) {
     response.status = fault->status;
     for (const auto& [name, value] : fault->headers) response.set_header(name, value);
@@ -141,6 +190,9 @@ void FakeRegistry::State::handle(const httplib::Request& request, httplib::Respo
 }
 
 std::optional<Fault> FakeRegistry::State::take_fault(const RecordedRequest& request) {
+  if (const auto found = faults_by_index.find(recorded_requests.size() - 1); found != faults_by_index.end()) {
+    return found->second;
+  }
   for (InjectedFault& injected : faults) {
     if (injected.times == 0 || !matches(injected.method, injected.path, request)) continue;
     --injected.times;
@@ -170,12 +222,16 @@ bool FakeRegistry::State::may_enter(const RecordedRequest& request, httplib::Res
 
 void FakeRegistry::State::do_duty(const httplib::Request& request, const RecordedRequest& recorded,
                                   httplib::Response& response, const std::optional<Fault>& fault) {
-  if (const auto upload = rest_after(request.path, "/blobs/uploads/")) {
+  if (request.body.size() > options.max_body_bytes) {
+    answer_error(response, 413, "SIZE_INVALID");
+  } else if (const auto subject = rest_after(request.path, "/referrers/")) {
+    handle_referrers(*subject, recorded, response);
+  } else if (const auto upload = rest_after(request.path, "/blobs/uploads/")) {
     handle_upload(*upload, request, response, fault);
   } else if (const auto digest = rest_after(request.path, "/blobs/")) {
     handle_blob(*digest, recorded, response, !fault || fault->kind != Fault::Kind::kNoRange);
   } else if (const auto reference = rest_after(request.path, "/manifests/")) {
-    handle_manifest(*reference, request, response);
+    handle_manifest(*reference, request, response, fault && fault->kind == Fault::Kind::kForget);
   } else {
     answer_error(response, request.path == "/v2/" ? 200 : 404, "UNKNOWN");
   }
@@ -200,19 +256,46 @@ void FakeRegistry::State::handle_blob(const std::string& digest, const RecordedR
 }
 
 void FakeRegistry::State::handle_manifest(const std::string& reference, const httplib::Request& request,
-                                          httplib::Response& response) {
+                                          httplib::Response& response, bool forget) {
   if (request.method == "PUT") {
     const StoredManifest stored{request.get_header_value("Content-Type"), request.body};
     const std::string digest = Digest::of(request.body).text();
-    manifests[reference] = stored;
-    manifests[digest] = stored;
+    const std::string expected = request.get_header_value("If-Match");
+    if (!expected.empty() && (!manifests.contains(reference) || expected != etag_of(manifests[reference]))) {
+      return answer_error(response, 412, "MANIFEST_INVALID");
+    }
+    if (!forget) manifests[reference] = manifests[digest] = stored;
     response.status = 201;
+    const auto subject = subject_of(request.body);
+    if (options.referrers_page > 0 && subject) response.set_header("OCI-Subject", *subject);
     return response.set_header("Docker-Content-Digest", digest);
   }
   const auto found = manifests.find(reference);
   if (found == manifests.end()) return answer_error(response, 404, "MANIFEST_UNKNOWN");
   response.status = 200;
+  if (reference.starts_with("sha256-")) response.set_header("ETag", etag_of(found->second));
   response.set_content(found->second.content, found->second.media_type.c_str());
+}
+
+void FakeRegistry::State::handle_referrers(const std::string& subject, const RecordedRequest& recorded,
+                                           httplib::Response& response) {
+  if (options.referrers_page == 0) return answer_error(response, 404, "UNSUPPORTED");
+  size_t skip = 0;
+  std::sscanf(recorded.query.c_str(), "skip=%zu", &skip);
+  std::string entries;
+  size_t count = 0;
+  for (const auto& [reference, stored] : manifests) {
+    if (!Digest::is_valid(reference) || subject_of(stored.content) != subject) continue;
+    if (count++ < skip || count > skip + options.referrers_page) continue;
+    entries += fmt::format(R"({}{{"mediaType":"{}","digest":"{}","size":{}}})", entries.empty() ? "" : ",",
+                           stored.media_type, reference, stored.content.size());
+  }
+  response.status = 200;
+  if (count > skip + options.referrers_page) {
+    response.set_header("Link", fmt::format("<{}?skip={}>; rel=\"next\"", recorded.path, skip + options.referrers_page));
+  }
+  response.set_content(fmt::format(R"({{"schemaVersion":2,"manifests":[{}]}})", entries),
+                       "application/vnd.oci.image.index.v1+json");
 }
 
 void FakeRegistry::State::answer_upload(const std::string& id, const std::string& path, int status,
@@ -228,6 +311,12 @@ void FakeRegistry::State::answer_upload(const std::string& id, const std::string
 void FakeRegistry::State::handle_upload(const std::string& id, const httplib::Request& request,
                                         httplib::Response& response, const std::optional<Fault>& fault) {
   if (request.method == "POST") {
+    const std::string mounted = request.get_param_value("mount");
+    if (options.mounts && blobs.contains(mounted)) {
+      response.status = 201;
+      return response.set_header("Docker-Content-Digest", mounted);
+    }
+    if (options.min_chunk_bytes > 0) response.set_header("OCI-Chunk-Min-Length", std::to_string(options.min_chunk_bytes));
     const std::string fresh = fmt::format("upload-{}", next_upload++);
     uploads[fresh] = "";
     return answer_upload(fresh, request.path, 202, response);
@@ -256,7 +345,24 @@ void FakeRegistry::State::handle_upload(const std::string& id, const httplib::Re
 
 void FakeRegistry::State::spoil_body(const Fault& fault, httplib::Response& response) {
   if (fault.kind == Fault::Kind::kCorrupt) {
+    if (response.body.empty()) return;
     response.body[response.body.size() / 2] = static_cast<char>(response.body[response.body.size() / 2] ^ 1);
+  }
+  if (fault.kind == Fault::Kind::kHeaders) {
+    for (const auto& [name, value] : fault.headers) {
+      response.headers.erase(name);
+      if (!value.empty()) response.set_header(name, value);
+    }
+  }
+  if (fault.kind == Fault::Kind::kHuge) response.body.append(fault.bytes, ' ');
+  if (fault.kind == Fault::Kind::kChunked) {
+    const std::string content = std::exchange(response.body, "");
+    response.headers.erase("Content-Length");
+    response.set_chunked_content_provider("application/octet-stream", [content](size_t offset, httplib::DataSink& sink) {
+      if (offset == 0 && !content.empty()) return sink.write(content.data(), content.size());
+      sink.done();
+      return true;
+    });
   }
   if (fault.kind != Fault::Kind::kShortBody && fault.kind != Fault::Kind::kStall) return;
   const std::string content = response.body;
@@ -309,6 +415,16 @@ std::string FakeRegistry::authority() const {
 void FakeRegistry::inject(std::string method, std::string path, Fault fault, int times) {
   const std::lock_guard lock(state_->mutex);
   state_->faults.push_back({std::move(method), std::move(path), std::move(fault), times});
+}
+
+void FakeRegistry::fail_request(size_t index, Fault fault) {
+  const std::lock_guard lock(state_->mutex);
+  state_->faults_by_index[index] = std::move(fault);
+}
+
+void FakeRegistry::on_request(std::function<void(const RecordedRequest&)> hook) {
+  const std::lock_guard lock(state_->mutex);
+  state_->hook = std::move(hook);
 }
 
 void FakeRegistry::redirect(std::string method, std::string path, std::string url) {

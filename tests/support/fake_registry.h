@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -35,6 +36,12 @@ struct Fault {
     kNoRange,     // does its duty, as if it had never heard of Range
     kAfterwards,  // does its duty, then answers `status`: the good answer is lost
     kPartial,     // keeps `bytes` of what was uploaded, then answers `status`
+    kReset,       // breaks the connection instead of an answer
+    kResetAfter,  // does its duty, then breaks the connection instead of the answer
+    kHeaders,     // does its duty, but answers with `headers` replaced; those with an empty value are missing
+    kChunked,     // does its duty, but does not say how long the body is
+    kHuge,        // does its duty, with a body that is longer by `bytes`
+    kForget,      // answers as if it had done its duty, but keeps no manifest
   };
   Kind kind = Kind::kStatus;
   int status = 500;
@@ -56,6 +63,13 @@ class FakeRegistry {
     std::string token_realm = {};
     /// Locations of uploads are relative to the host, and have a query.
     bool relative_locations = true;
+    /// Mounts blobs; all repositories share theirs here.
+    bool mounts = true;
+    /// Keeps lists of referrers itself, handed out so many at a time; 0: knows nothing of them.
+    size_t referrers_page = 0;
+    /// Bodies beyond this are answered with 413; `min_chunk_bytes` is what OCI-Chunk-Min-Length says.
+    uint64_t max_body_bytes = std::numeric_limits<uint64_t>::max();
+    uint64_t min_chunk_bytes = 0;
   };
   FakeRegistry() : FakeRegistry(Options{}) {}
   explicit FakeRegistry(Options options);
@@ -69,6 +83,10 @@ class FakeRegistry {
   /// The next `times` requests whose method is `method` (any if empty) and whose path contains `path` go
   /// wrong.
   void inject(std::string method, std::string path, Fault fault, int times = 1);
+  /// Request number `index`, counted from 0, goes wrong whatever it is.
+  void fail_request(size_t index, Fault fault);
+  /// Called with each request before it is handled; must not call this registry's methods other than put_...().
+  void on_request(std::function<void(const RecordedRequest&)> hook);
   /// Requests for a path that contains `path` are sent to `url` with 307.
   void redirect(std::string method, std::string path, std::string url);
   /// Answers GET and POST of `path` with this function's result, without asking for a login.

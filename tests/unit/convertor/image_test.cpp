@@ -175,7 +175,7 @@ TEST(RewriteManifest, KeepsUnknownFieldsInTheirPlace) {
   const std::string manifest =
       R"({"schemaVersion":2,"first":1,"config":{"old":1},"annotations":{"k":"v"},"layers":[{"old":1}],"last":[2]})";
   const std::string rewritten =
-      rewrite_manifest(manifest, MediaTypes::kOci, descriptor('c'), {descriptor('d'), descriptor('e')});
+      rewrite_manifest(manifest, {.types = MediaTypes::kOci}, descriptor('c'), {descriptor('d'), descriptor('e')});
   const Json json = Json::parse(rewritten);
   EXPECT_EQ(json["mediaType"], registry::media_type::kOciManifest);
   EXPECT_EQ(json["config"], Json::parse(fmt::format(R"({{"mediaType":"type/c","digest":"{}","size":7}})",
@@ -189,7 +189,7 @@ TEST(RewriteManifest, KeepsUnknownFieldsInTheirPlace) {
 
 TEST(RewriteManifest, UsesDockersTypeWhereAsked) {
   const std::string rewritten =
-      rewrite_manifest(R"({"mediaType":"old","layers":[]})", MediaTypes::kDocker, descriptor('c'), {});
+      rewrite_manifest(R"({"mediaType":"old","layers":[]})", {.types = MediaTypes::kDocker}, descriptor('c'), {});
   EXPECT_EQ(Json::parse(rewritten)["mediaType"], registry::media_type::kDockerManifest);
 }
 
@@ -198,7 +198,7 @@ TEST(RewriteIndex, KeepsEntriesButTheirContent) {
                             R"({"digest":"left out"},)"
                             R"({"mediaType":"m","digest":"d","size":1,"platform":{"os":"linux","x":[1]},"data":"AA==",)"
                             R"("urls":["u"],"annotations":{"a":"b"},"artifactType":"t"}],"subject":{"s":1}})";
-  const Json json = Json::parse(rewrite_index(index, MediaTypes::kOci, {{1, descriptor('f', 99)}}));
+  const Json json = Json::parse(rewrite_index(index, {.types = MediaTypes::kOci}, {{1, descriptor('f', 99)}}));
   ASSERT_EQ(json["manifests"].size(), 1u);
   EXPECT_EQ(json["manifests"][0],
             Json::parse(fmt::format(R"({{"mediaType":"type/f","digest":"{}","size":99,"platform":{{"os":"linux","x":[1]}},)"

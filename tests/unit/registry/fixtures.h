@@ -40,6 +40,10 @@ std::string pull_text(Repository& repository, const BlobId& blob, std::stop_toke
 /// Puts `content` into a spool of the repository and pushes it.
 Digest push_text(Repository& repository, std::string_view content, std::stop_token stop = {});
 
+inline std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 /// The message of the `Expected` that `action` throws; a failure if it throws something else or nothing.
 template <class Expected, class Action>
 std::string message_of(Action&& action) {

@@ -1,0 +1,22 @@
+#pragma once
+
+#include "blockfs/worker_pool.h"
+#include "convertor/options.h"
+#include "convertor/progress.h"
+#include "dedupdb/dedup_db.h"
+#include "registry/registry.h"
+
+namespace obd::convertor {
+
+/// Everything that the images of one run share. All of it outlives the conversion.
+struct Workshop {
+  registry::Repository& source;
+  registry::Repository& target;
+  blockfs::WorkerPool& pool;
+  ProgressBoard& progress;
+  ConvertOptions options;
+  /// What earlier runs made is found here, and what this one makes is recorded; null: nothing is reused.
+  dedupdb::DedupDb* db = nullptr;
+};
+
+}  // namespace obd::convertor

@@ -1,0 +1,108 @@
+// What a registry says, and what we make of it.
+
+#include "registry/http_error.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <sstream>
+
+#include "tests/unit/registry/fixtures.h"
+
+namespace obd::registry::test {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+std::string error_body(const std::string& code) {
+  return fmt::format(R"({{"errors":[{{"code":"{}","message":"said so"}}]}})", code);
+}
+
+std::string message_for(int status, const std::string& code,
+                        std::vector<std::pair<std::string, std::string>> headers = {}) {
+  HttpFixture fixture;
+  fixture.registry.inject("GET", "/manifests/",
+                          {.status = status, .headers = std::move(headers), .body = error_body(code)}, 100);
+  return message_of<NetworkError>([&] { fixture.repository->pull_manifest("t", {}); });
+}
+
+TEST(HttpError, SaysWhetherTheRepositoryOrTheTagIsMissing) {
+  EXPECT_THAT(message_for(404, "NAME_UNKNOWN"), HasSubstr("no repository 127.0.0.1"));
+  EXPECT_THAT(message_for(404, "MANIFEST_UNKNOWN"), HasSubstr("no such tag or digest"));
+  HttpFixture fixture;
+  fixture.registry.inject("GET", "", {.status = 404, .body = "<html>"});
+  EXPECT_THAT(message_of<NetworkError>([&] { fixture.repository->pull_manifest("t", {}); }),
+              HasSubstr("or there is no such repository"));
+}
+
+TEST(HttpError, ExplainsLimits) {
+  const std::string message =
+      message_for(429, "TOOMANYREQUESTS",
+                  {{"RateLimit-Limit", "100;w=21600"}, {"RateLimit-Remaining", "0;w=21600"}, {"Retry-After", "0"}});
+  EXPECT_THAT(message, HasSubstr("TOOMANYREQUESTS: said so"));
+  EXPECT_THAT(message, HasSubstr("limit 100;w=21600, remaining 0;w=21600"));
+  EXPECT_THAT(message, HasSubstr("a login"));
+}
+
+TEST(HttpError, ExplainsFailuresOfTheServer) {
+  EXPECT_THAT(message_for(503, "UNAVAILABLE"), HasSubstr("overloaded or broken"));
+}
+
+TEST(HttpError, ExplainsAManifestWhoseBlobsAreGone) {
+  HttpFixture fixture;
+  fixture.registry.inject("PUT", "/manifests/", {.status = 400, .body = error_body("MANIFEST_BLOB_UNKNOWN")});
+  EXPECT_THAT(message_of<NetworkError>([&] {
+                fixture.repository->push_manifest("t", std::string(media_type::kOciManifest), sample_manifest(), {});
+              }),
+              HasSubstr("names a blob that the registry has lost"));
+}
+
+TEST(QuoteLine, KeepsWhatIsPrintableAndNothingElse) {
+  EXPECT_EQ(quote_line("a\nb\x1b[31m"), "a b [31m");
+  EXPECT_EQ(quote_line("gr\xC3\xBC\xC3\x9F"), "gr\xC3\xBC\xC3\x9F");
+  EXPECT_EQ(quote_line("a\xC2\x9B" "b\xFF\xC3"), "a  b  ");
+  const std::string cut = quote_line("x" + std::string(299, 'y') + "\xC3\xBC");
+  EXPECT_EQ(cut.size(), 300u);
+  EXPECT_EQ(quote_line(std::string(299, 'y') + "\xC3\xBC").size(), 299u) << "no half characters";
+}
+
+/// What is logged while it lives.
+class CapturedLog {
+ public:
+  CapturedLog() : before_(spdlog::default_logger()) {
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+        "captured", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_)));
+  }
+  ~CapturedLog() { spdlog::set_default_logger(before_); }
+  std::string text() const { return text_.str(); }
+
+ private:
+  std::shared_ptr<spdlog::logger> before_;
+  std::ostringstream text_;
+};
+
+size_t occurrences(const std::string& text, const std::string& what) {
+  size_t count = 0;
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++count;
+  return count;
+}
+
+TEST(Warnings, AreShownOnceEach) {
+  HttpFixture fixture;
+  fixture.registry.put_manifest("t", std::string(media_type::kOciManifest), sample_manifest());
+  const CapturedLog log;
+  for (const char* warning : {R"(299 - "this tag \"goes\" away")", R"(299 - "this tag \"goes\" away")", R"(199 - "no")",
+                              R"(299 - "another)", "299", R"(299 - "")"}) {
+    fixture.registry.inject("GET", "", {.kind = obd::test::Fault::Kind::kHeaders, .headers = {{"Warning", warning}}});
+    fixture.repository->pull_manifest("t", {});
+  }
+  EXPECT_EQ(occurrences(log.text(), "this tag \"goes\" away"), 1u) << log.text();
+  EXPECT_EQ(occurrences(log.text(), "warns: another"), 1u);
+  EXPECT_EQ(occurrences(log.text(), "warns:"), 2u);
+}
+
+}  // namespace
+}  // namespace obd::registry::test
