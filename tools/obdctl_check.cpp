@@ -132,6 +132,18 @@ std::vector<LayerMember> read_layer_file(const std::string& file, const std::sto
   return read_layer(printable(file), input, stop);
 }
 
+/// The same platform or, where one side leaves the variant out, one that it may stand for.
+std::vector<LoadedImage>::iterator find_counterpart(std::vector<LoadedImage>& images,
+                                                    const convertor::Platform& platform) {
+  const auto same = std::find_if(images.begin(), images.end(), [&](const LoadedImage& candidate) {
+    return candidate.platform.text() == platform.text();
+  });
+  if (same != images.end()) return same;
+  return std::find_if(images.begin(), images.end(), [&](const LoadedImage& candidate) {
+    return candidate.platform.matches(platform) || platform.matches(candidate.platform);
+  });
+}
+
 class Checker {
  public:
   Checker(Run& run, uint64_t max_differences)
@@ -151,13 +163,13 @@ class Checker {
   using Apply = std::function<void(ExpectedTree&)>;
 
   void check_images(const Side& source, const Side& converted) {
-    const LoadedTree from = load_images(*source.repository, source.reference, run_.stop());
+    LoadedTree from = load_images(*source.repository, source.reference, run_.stop());
     LoadedTree to = load_images(*converted.repository, converted.reference, run_.stop());
+    prefer(from, ImageKind::kSource);
+    prefer(to, ImageKind::kOverlaybd);
     const bool single = from.indexes.empty() && to.indexes.empty();
     for (const LoadedImage& image : from.images) {
-      const auto other = std::find_if(to.images.begin(), to.images.end(), [&](const LoadedImage& candidate) {
-        return single || candidate.platform.text() == image.platform.text();
-      });
+      const auto other = single ? to.images.begin() : find_counterpart(to.images, image.platform);
       if (other == to.images.end()) {
         report({"", "image", image.label(), ""}, "");
         ++totals_.differences;
@@ -192,7 +204,7 @@ class Checker {
     }
     return [this, &side](ExpectedTree& tree) {
       source_of(*side.repository,
-                only_image(load_images(*side.repository, side.reference, run_.stop())))(tree);
+                only_image(load_images(*side.repository, side.reference, run_.stop()), ImageKind::kSource))(tree);
     };
   }
 
@@ -215,14 +227,15 @@ class Checker {
   Blobs single_converted(const Side& side) {
     if (side.repository) {
       return blobs_of(*side.repository,
-                      only_image(load_images(*side.repository, side.reference, run_.stop())));
+                      only_image(load_images(*side.repository, side.reference, run_.stop()), ImageKind::kOverlaybd));
     }
     Blobs blobs;
     for (const std::string& file : side.files) blobs.push_back(std::make_shared<FileSource>(file));
     return blobs;
   }
 
-  static LoadedImage only_image(LoadedTree tree) {
+  static LoadedImage only_image(LoadedTree tree, ImageKind kind) {
+    prefer(tree, kind);
     if (tree.images.size() != 1) {
       throw UsageError(
           fmt::format("the reference leads to {} images, the files make one", tree.images.size()));

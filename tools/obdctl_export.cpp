@@ -71,13 +71,18 @@ void copy_runs(const LayerStack& stack, SparseFile& disk, const std::stop_token&
   }
 }
 
+/// A platform without a variant asks for any of them, unless there is an image that says just that.
 const LoadedImage& choose_image(const LoadedTree& tree, const std::string& platform) {
   std::vector<const LoadedImage*> matching;
+  std::vector<const LoadedImage*> exact;
   std::string known;
+  const auto wanted = platform.empty() ? convertor::Platform() : convertor::Platform::parse(platform);
   for (const LoadedImage& image : tree.images) {
-    known += (known.empty() ? "" : ", ") + image.label();
-    if (platform.empty() || image.platform.text() == platform) matching.push_back(&image);
+    known += (known.empty() ? "" : ", ") + printable(image.label());
+    if (platform.empty() || wanted.matches(image.platform)) matching.push_back(&image);
+    if (image.platform.text() == platform) exact.push_back(&image);
   }
+  if (!exact.empty()) matching = exact;
   if (matching.empty()) {
     throw UsageError(fmt::format("no image for the platform '{}': there are {}", printable(platform), known));
   }
@@ -93,7 +98,8 @@ std::vector<std::shared_ptr<const ByteSource>> open_blobs(const Operands& operan
   std::vector<std::shared_ptr<const ByteSource>> blobs;
   for (const auto& file : operands.files) blobs.push_back(std::make_shared<FileSource>(file));
   if (!operands.repository) return blobs;
-  const LoadedTree tree = load_images(*operands.repository, operands.reference, run.stop());
+  LoadedTree tree = load_images(*operands.repository, operands.reference, run.stop());
+  prefer(tree, ImageKind::kOverlaybd);
   for (const convertor::Descriptor& layer : choose_image(tree, platform).manifest.layers) {
     blobs.push_back(fetch_blob(*operands.repository, layer.blob(), run.stop()));
   }

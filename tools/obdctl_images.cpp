@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "common/error.h"
 
 namespace obd::tools {
@@ -55,6 +57,17 @@ class Loader {
 std::string LoadedImage::label() const {
   return platform.os.empty() && platform.architecture.empty() ? std::string(document.digest.brief())
                                                               : platform.text();
+}
+
+bool LoadedImage::is_overlaybd() const {
+  return std::any_of(manifest.layers.begin(), manifest.layers.end(), [](const convertor::Descriptor& layer) {
+    return layer.annotations.contains(convertor::annotation::kVersion);
+  });
+}
+
+void prefer(LoadedTree& tree, ImageKind kind) {
+  const auto is_other = [&](const LoadedImage& image) { return image.is_overlaybd() != (kind == ImageKind::kOverlaybd); };
+  if (!std::all_of(tree.images.begin(), tree.images.end(), is_other)) std::erase_if(tree.images, is_other);
 }
 
 LoadedTree load_images(registry::Repository& repository, const std::string& reference, std::stop_token stop) {

@@ -19,6 +19,8 @@ struct LoadedImage {
 
   /// "linux/arm64", or the digest where no platform is known.
   std::string label() const;
+  /// Whether any layer says of itself that it is overlaybd's.
+  bool is_overlaybd() const;
 };
 
 /// All that a reference leads to.
@@ -31,5 +33,10 @@ struct LoadedTree {
 /// Pulls manifests, indexes and configs, and verifies their digests. Throws DataError for indexes that are
 /// nested too deeply or hold too many images.
 LoadedTree load_images(registry::Repository& repository, const std::string& reference, std::stop_token stop);
+
+/// Which images of an index are of interest where it holds both sources and what was made of them.
+enum class ImageKind { kSource, kOverlaybd };
+/// Takes the images of the other kind out, unless no other is there.
+void prefer(LoadedTree& tree, ImageKind kind);
 
 }  // namespace obd::tools

@@ -60,7 +60,12 @@ class Verifier {
   }
 
   void verify_image(registry::Repository& repository, const std::string& reference) {
-    const LoadedTree tree = load_images(repository, reference, run_.stop());
+    LoadedTree tree = load_images(repository, reference, run_.stop());
+    const size_t all = tree.images.size();
+    prefer(tree, ImageKind::kOverlaybd);
+    if (!run_.json && tree.images.size() != all) {
+      out_ << fmt::format("{} other images of the index are left out\n", all - tree.images.size());
+    }
     for (const LoadedImage& image : tree.images) {
       if (!run_.json) out_ << fmt::format("image {} {}\n", image.label(), image.document.digest.text());
       verify_one(repository, image);

@@ -20,6 +20,7 @@ Json descriptor_json(const Descriptor& descriptor) {
   if (!descriptor.annotations.empty()) json["annotations"] = descriptor.annotations;
   if (descriptor.platform) {
     json["platform"] = {{"architecture", descriptor.platform->architecture}, {"os", descriptor.platform->os}};
+    if (!descriptor.platform->variant.empty()) json["platform"]["variant"] = descriptor.platform->variant;
   }
   return json;
 }
