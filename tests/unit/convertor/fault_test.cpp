@@ -81,17 +81,18 @@ class World {
   /// What went wrong; empty if nothing did.
   std::string convert() {
     const test::TemporaryDirectory work;
-    registry::HttpRepository repository(
-        registry::parse_repository_name(registry->authority() + "/acme/app"),
-        {.client = {.credential = registry::Credential{"user", kPassword},
-                    .plain_http = true,
-                    .retry = {.tries = 3,
-                              .first_delay = milliseconds(1),
-                              .max_delay = milliseconds(2),
-                              .max_retry_after = milliseconds(5)},
-                    .transport = {.stall_timeout = milliseconds(250), .commit_timeout = milliseconds(250)}},
-         .work_directory = work.path(),
-         .spool_memory_bytes = 1 << 20});
+    registry::HttpRepository::Options http;
+    http.work_directory = work.path();
+    http.spool_memory_bytes = 1 << 20;
+    http.client.credential = registry::Credential{"user", kPassword};
+    http.client.plain_http = true;
+    http.client.retry = {.tries = 3,
+                         .first_delay = milliseconds(1),
+                         .max_delay = milliseconds(2),
+                         .max_retry_after = milliseconds(5)};
+    http.client.transport.stall_timeout = milliseconds(250);
+    http.client.transport.commit_timeout = milliseconds(250);
+    registry::HttpRepository repository(registry::parse_repository_name(registry->authority() + "/acme/app"), std::move(http));
     blockfs::WorkerPool pool(1);
     ProgressBoard progress;
     const ConvertOptions options{.vsize_gib = 1, .work_directory = work.path() / "work"};
