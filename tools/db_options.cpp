@@ -51,7 +51,7 @@ std::string find_location(const cxxopts::ParseResult& parsed) {
     return read_location(parsed["db-str-file"].as<std::string>());
   }
   if (given) {
-    const auto location = parsed["db-str"].as<std::string>();
+    auto location = parsed["db-str"].as<std::string>();
     if (location.empty()) throw UsageError("--db-str is empty: name a file, or a MySQL database");
     return location;
   }
