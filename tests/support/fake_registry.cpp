@@ -88,7 +88,9 @@ void reset_connection(int local_port, int remote_port) {
     sockaddr_in remote{};
     socklen_t local_size = sizeof local;
     socklen_t remote_size = sizeof remote;
-    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &local_size) != 0 || local.sin_family != AF_INET) continue;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &local_size) != 0 ||
+        local.sin_family != AF_INET)
+      continue;
     if (::getpeername(fd, reinterpret_cast<sockaddr*>(&remote), &remote_size) != 0) continue;
     if (port_of(local) != local_port || port_of(remote) != remote_port) continue;
     const linger at_once{.l_onoff = 1, .l_linger = 0};
@@ -119,7 +121,8 @@ struct FakeRegistry::State {
   std::optional<Fault> take_fault(const RecordedRequest& request);
   void answer(const httplib::Request& request, const RecordedRequest& recorded, httplib::Response& response,
               const std::optional<Fault>& fault);
-  void handle_referrers(const std::string& subject, const RecordedRequest& recorded, httplib::Response& response);
+  void handle_referrers(const std::string& subject, const RecordedRequest& recorded,
+                        httplib::Response& response);
   bool may_enter(const RecordedRequest& request, httplib::Response& response);
   void do_duty(const httplib::Request& request, const RecordedRequest& recorded, httplib::Response& response,
                const std::optional<Fault>& fault);
@@ -305,7 +308,8 @@ void FakeRegistry::State::handle_referrers(const std::string& subject, const Rec
   }
   response.status = 200;
   if (count > skip + options.referrers_page) {
-    response.set_header("Link", fmt::format("<{}?skip={}>; rel=\"next\"", recorded.path, skip + options.referrers_page));
+    response.set_header(
+        "Link", fmt::format("<{}?skip={}>; rel=\"next\"", recorded.path, skip + options.referrers_page));
   }
   response.set_content(fmt::format(R"({{"schemaVersion":2,"manifests":[{}]}})", entries),
                        "application/vnd.oci.image.index.v1+json");
@@ -329,7 +333,8 @@ void FakeRegistry::State::handle_upload(const std::string& id, const httplib::Re
       response.status = 201;
       return response.set_header("Docker-Content-Digest", mounted);
     }
-    if (options.min_chunk_bytes > 0) response.set_header("OCI-Chunk-Min-Length", std::to_string(options.min_chunk_bytes));
+    if (options.min_chunk_bytes > 0)
+      response.set_header("OCI-Chunk-Min-Length", std::to_string(options.min_chunk_bytes));
     const std::string fresh = fmt::format("upload-{}", next_upload++);
     uploads[fresh] = "";
     return answer_upload(fresh, request.path, 202, response);
@@ -371,11 +376,13 @@ void FakeRegistry::State::spoil_body(const Fault& fault, httplib::Response& resp
   if (fault.kind == Fault::Kind::kChunked) {
     const std::string content = std::exchange(response.body, "");
     response.headers.erase("Content-Length");
-    response.set_chunked_content_provider("application/octet-stream", [content](size_t offset, httplib::DataSink& sink) {
-      if (offset == 0 && !content.empty()) return sink.write(content.data(), content.size());
-      sink.done();
-      return true;
-    });
+    response.set_chunked_content_provider("application/octet-stream",
+                                          [content](size_t offset, httplib::DataSink& sink) {
+                                            if (offset == 0 && !content.empty())
+                                              return sink.write(content.data(), content.size());
+                                            sink.done();
+                                            return true;
+                                          });
   }
   if (fault.kind != Fault::Kind::kShortBody && fault.kind != Fault::Kind::kStall) return;
   const std::string content = response.body;
