@@ -32,6 +32,8 @@ bool has_schema(SqliteSession& session) {
   }
   const bool is_empty = session.query("SELECT COUNT(*) FROM sqlite_master", {}).at(0).at(0) == "0";
   if (application != 0 || version != 0 || !is_empty) {
+    // Another process may have made it between these reads: all of it becomes visible at once.
+    if (application == 0 && session.pragma("application_id") == kApplicationId) return has_schema(session);
     throw DbError("the file is an SQLite database of another program; choose another path");
   }
   return false;

@@ -43,6 +43,7 @@ class TarWriter {
       if (archive_write_data(handle_.get(), piece.data(), piece.size()) != static_cast<la_ssize_t>(piece.size())) {
         check(ARCHIVE_FATAL);
       }
+      guard_.rethrow();
       offset += piece.size();
     }
   }
@@ -57,10 +58,12 @@ class TarWriter {
     throw IoError(fmt::format("writing a tar archive: {}", text == nullptr ? "libarchive gives no reason" : text));
   }
 
+  /// libarchive is never told of a failure: it would forget to free what it holds. What it writes after one, an end
+  /// mark at the least, goes nowhere.
   static la_ssize_t on_write(archive*, void* self, const void* data, size_t bytes) noexcept {
     auto& writer = *static_cast<TarWriter*>(self);
-    return writer.guard_.run(la_ssize_t{-1}, [&] {
-      writer.guard_.rethrow();  // freeing the handle writes an end mark, after a failure too
+    return writer.guard_.run(static_cast<la_ssize_t>(bytes), [&] {
+      writer.guard_.rethrow();
       writer.out_.append({static_cast<const std::byte*>(data), bytes});
       return static_cast<la_ssize_t>(bytes);
     });
