@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import multiprocessing
 import random
 import sqlite3
 import urllib.request
@@ -19,6 +20,12 @@ def layer(seed, files=20, size=4000):
     return made
 
 
+def write_layout(directory, seeds, size):
+    layout = Layout(str(directory))
+    layout.tag("test", layout.image([layer(seed, **size) for seed in seeds]))
+    layout.finish()
+
+
 class Dedup(TestCase):
     def setUp(self):
         super().setUp()
@@ -31,10 +38,11 @@ class Dedup(TestCase):
         """An image of these layers, made and pushed."""
         self.made += 1
         directory = self.dir / f"source{self.made}"
-        layout = Layout(str(directory))
-        layers = [layer(seed, **size) for seed in seeds]
-        layout.tag("test", layout.image(layers))
-        layout.finish()
+        # Apart: the memory of this process counts as that of the programs that it starts.
+        maker = multiprocessing.Process(target=write_layout, args=(directory, seeds, size))
+        maker.start()
+        maker.join()
+        self.assertEqual(0, maker.exitcode)
         self.expect(0, "skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{directory}:test",
                     f"docker://{self.registry.host}/{name}:{tag}")
         manifest = json.loads(self.expect(0, "skopeo", "inspect", "--raw", "--tls-verify=false",
