@@ -90,8 +90,7 @@ std::unique_ptr<Lease> MysqlLeases::try_acquire(const std::string& lock) {
   }
   auto lease = std::make_unique<HeldLease>(*this, lock, generation_);
   locks_.insert(lock);
-  if (!keeper_.joinable())
-    keeper_ = std::jthread([this](std::stop_token stop) { keep_alive(std::move(stop)); });
+  if (!keeper_.joinable()) keeper_ = std::jthread([this](const std::stop_token& stop) { keep_alive(stop); });
   changed_.notify_all();
   return lease;
 }
@@ -136,7 +135,7 @@ void MysqlLeases::release(const std::string& lock, uint64_t generation) noexcept
   }
 }
 
-void MysqlLeases::keep_alive(std::stop_token stop) {
+void MysqlLeases::keep_alive(const std::stop_token& stop) {
   std::unique_lock guard(mutex_);
   while (!stop.stop_requested()) {
     if (locks_.empty()) {

@@ -48,7 +48,7 @@ class MysqlLeases {
   void connect_if_needed();
   void drop_connection() noexcept;
   bool server_confirms(const std::string& lock);
-  void keep_alive(std::stop_token stop);
+  void keep_alive(const std::stop_token& stop);
 
   const std::string database_;
   const RetryPolicy policy_;

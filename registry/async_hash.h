@@ -13,9 +13,9 @@
 
 namespace obd::registry {
 
-/// SHA-256 on a thread of its own, so that a transfer is not as slow as its sum with the hash. Copies what it is
-/// given: at most 4 MiB wait, then update() does. Content of less than a buffer is hashed by the caller: small
-/// blobs start no thread.
+/// SHA-256 on a thread of its own, so that a transfer is not as slow as its sum with the hash. Copies what it
+/// is given: at most 4 MiB wait, then update() does. Content of less than a buffer is hashed by the caller:
+/// small blobs start no thread.
 ///
 /// Threads: one at a time calls this.
 class AsyncSha256 {
@@ -36,7 +36,7 @@ class AsyncSha256 {
   void work();
 
   Buffer filling_;
-  Sha256 hash_;  // the worker's, once there is one
+  Sha256 hash_;       // the worker's, once there is one
   std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
   std::deque<Buffer> full_;

@@ -32,7 +32,8 @@ class Speedometer {
   void consumed() { since_ = Clock::now(); }
   bool is_slow() const {
     return bytes_ >= options_.sample_bytes &&
-           static_cast<double>(bytes_) < std::chrono::duration<double>(waited_).count() * options_.slow_bytes_per_second;
+           static_cast<double>(bytes_) <
+               std::chrono::duration<double>(waited_).count() * options_.slow_bytes_per_second;
   }
 
  private:
@@ -126,9 +127,7 @@ void ParallelReader::fetch_all(bool is_first, const std::stop_token& stop) {
 
 std::optional<size_t> ParallelReader::take_turn(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
-  const auto may_go = [&] {
-    return given_up_ || is_last(next_) || next_ < delivered_ + options_.streams;
-  };
+  const auto may_go = [&] { return given_up_ || is_last(next_) || next_ < delivered_ + options_.streams; };
   if (!changed_.wait(lock, stop, may_go)) throw Cancelled();
   if (given_up_ || is_last(next_)) return std::nullopt;
   return next_++;
@@ -157,22 +156,22 @@ uint64_t read_while_fast(RegistryClient& client, const BlobId& blob, const BlobC
   const ParallelOptions& options = client.parallel_options();
   Speedometer speed(options);
   uint64_t position = 0;
-  RangeReader reader(
-      client, blob, 0, blob.size,
-      [&](std::span<const std::byte> data) {
-        speed.arrived(data.size());
-        consume(data);
-        position += data.size();
-        speed.consumed();
-      },
-      {.leave = [&] { return blob.size - position >= options.min_bytes && speed.is_slow(); }});
+  RangeReader reader(client, blob, 0, blob.size,
+                     [&](std::span<const std::byte> data) {
+                       speed.arrived(data.size());
+                       consume(data);
+                       position += data.size();
+                       speed.consumed();
+                     },
+                     {.leave = [&] { return blob.size - position >= options.min_bytes && speed.is_slow(); }});
   reader.run(stop);
   return position;
 }
 
 }  // namespace
 
-void read_blob(RegistryClient& client, const BlobId& blob, const BlobConsumer& consume, const std::stop_token& stop) {
+void read_blob(RegistryClient& client, const BlobId& blob, const BlobConsumer& consume,
+               const std::stop_token& stop) {
   std::optional<HostSlot> slot(std::in_place, client.name().authority);
   uint64_t position = read_while_fast(client, blob, consume, stop);
   if (position == blob.size) return;

@@ -56,7 +56,9 @@ Url RegistryClient::probe_https(const std::stop_token& stop) {
     transport.exchange({.method = "GET", .url = secure, .sink = [](auto&, auto) { return false; }}, stop);
     return secure;
   } catch (const TransportError& error) {
-    if (error.kind() == TransportError::Kind::kCertificate) return secure;  // the first request will say so
+    // What is wrong with its certificate, or with ours, the first request will say.
+    using Kind = TransportError::Kind;
+    if (error.kind() == Kind::kCertificate || error.kind() == Kind::kBroken) return secure;
     spdlog::debug("registry={} https does not work, using http cause=\"{}\"", name_.authority, error.what());
   }
   return Url::parse(fmt::format("http://{}/v2/", name_.authority));

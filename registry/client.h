@@ -66,6 +66,7 @@ class RegistryClient {
 
   const RepositoryName& name() const { return name_; }
   const RetryPolicy& retry_policy() const { return options_.retry; }
+  const TransportOptions& transport_options() const { return options_.transport; }
   const ParallelOptions& parallel_options() const { return options_.parallel; }
 
  private:

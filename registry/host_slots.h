@@ -6,9 +6,9 @@
 
 namespace obd::registry {
 
-/// One of the transfers that this process has with a host at a time. What a blob needs at least goes at once and
-/// is only counted: it may be held up by its consumer, and a limit on it could deadlock a pipeline. What only makes
-/// it faster waits until there is room, and must not be held up by anything but the host.
+/// One of the transfers that this process has with a host at a time. What a blob needs at least goes at once
+/// and is only counted: it may be held up by its consumer, and a limit on it could deadlock a pipeline. What
+/// only makes it faster waits until there is room, and must not be held up by anything but the host.
 class HostSlot {
  public:
   /// Goes at once.

@@ -44,7 +44,8 @@ RegistryWords words_of_registry(const HttpResponse& response) {
   }
 }
 
-std::string hint_for_missing(const HttpResponse& response, const std::string& code, const FailureContext& context) {
+std::string hint_for_missing(const HttpResponse& response, const std::string& code,
+                             const FailureContext& context) {
   const bool manifest = response.url->text().find("/manifests/") != std::string::npos;
   if (code == "NAME_UNKNOWN") return fmt::format("the registry has no repository {}", context.repository);
   if (code == "MANIFEST_UNKNOWN" || (manifest && !context.pushing)) {
@@ -66,7 +67,8 @@ std::string hint_for_limit(const HttpResponse& response, const FailureContext& c
   if (const auto delay = response.header("retry-after")) {
     hint += fmt::format("; it wants to be asked again after {}", quote_line(delay->substr(0, 40)));
   }
-  return hint + (context.has_credential ? "; try later" : "; try later, or with a login, which often raises that");
+  return hint +
+         (context.has_credential ? "; try later" : "; try later, or with a login, which often raises that");
 }
 
 std::string hint_for(const HttpResponse& response, const std::string& code, const FailureContext& context) {

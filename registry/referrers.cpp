@@ -157,7 +157,8 @@ std::optional<std::vector<Referrer>> ReferrersClient::list_by_registry(const Dig
       throw DataError(fmt::format("GET {}: more than {} pages of referrers", next->redacted(), kMaxPages));
     }
     Call call{.request = {.method = "GET", .url = *next}};
-    if (pages == 0) call.answers = {400, 404, 405};  // what older registries say to a path that they do not know
+    if (pages == 0)
+      call.answers = {400, 404, 405};  // what older registries say to a path that they do not know
     call.request.headers.push_back({"Accept", std::string(media_type::kOciIndex)});
     call.request.max_body_bytes = kMaxManifestBytes;
     const HttpResponse response = client_.send(call, stop);
@@ -171,8 +172,9 @@ std::optional<std::vector<Referrer>> ReferrersClient::list_by_registry(const Dig
 
 ReferrersClient::TaggedIndex ReferrersClient::pull_index(const Digest& subject, const std::stop_token& stop) {
   TaggedIndex index;
-  Call call{.request = {.method = "GET", .url = client_.url(fmt::format("manifests/{}", tag_of(subject)), stop)},
-            .answers = {404}};
+  Call call{
+      .request = {.method = "GET", .url = client_.url(fmt::format("manifests/{}", tag_of(subject)), stop)},
+      .answers = {404}};
   call.request.headers.push_back({"Accept", std::string(media_type::kOciIndex)});
   call.request.max_body_bytes = kMaxManifestBytes;
   const HttpResponse response = client_.send(call, stop);
@@ -184,7 +186,8 @@ ReferrersClient::TaggedIndex ReferrersClient::pull_index(const Digest& subject, 
   return index;
 }
 
-bool ReferrersClient::push_index(const Referral& referral, const TaggedIndex& old, const std::stop_token& stop) {
+bool ReferrersClient::push_index(const Referral& referral, const TaggedIndex& old,
+                                 const std::stop_token& stop) {
   Json document = old.document;
   document["manifests"].push_back(descriptor_of(referral.referrer));
   const std::string bytes = document.dump();
@@ -219,9 +222,10 @@ void ReferrersClient::add(const Referral& referral, const std::stop_token& stop)
     if (update(referral, stop)) return;
     spdlog::debug("referrers of {} changed meanwhile, try={}", referral.subject.brief(), tries + 1);
   }
-  throw NetworkError(fmt::format("{}: the tag {} was changed by others {} times while {} was added to it; try again",
-                                 client_.name().display, tag_of(referral.subject), kMaxUpdates,
-                                 referral.referrer.manifest.digest.text()));
+  throw NetworkError(
+      fmt::format("{}: the tag {} was changed by others {} times while {} was added to it; try again",
+                  client_.name().display, tag_of(referral.subject), kMaxUpdates,
+                  referral.referrer.manifest.digest.text()));
 }
 
 }  // namespace obd::registry

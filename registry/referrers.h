@@ -18,15 +18,17 @@ struct Referral {
   Referrer referrer;
 };
 
-/// What a manifest or an index says of its subject; none if it has none. Throws DataError if that is malformed.
+/// What a manifest or an index says of its subject; none if it has none. Throws DataError if that is
+/// malformed.
 std::optional<Referral> find_referral(std::string_view bytes, const std::string& media_type);
 
-/// The lists of referrers of one repository, in the registry's own form, or as an index under a tag made of the
-/// subject's digest where the registry keeps none.
+/// The lists of referrers of one repository, in the registry's own form, or as an index under a tag made of
+/// the subject's digest where the registry keeps none.
 ///
-/// Threads: any; entries that several threads, processes or machines add at once are all there in the end: within
-///          this process by a lock; with others by a conditional PUT where the registry knows it, else by looking
-///          again after a while.
+/// Threads: any; entries that several threads, processes or machines add at once are all there in the end:
+/// within
+///          this process by a lock; with others by a conditional PUT where the registry knows it, else by
+///          looking again after a while.
 /// Errors:  as RegistryClient; DataError for a list that is malformed or beyond its cap.
 /// Source:  distribution specification 1.1, "Listing referrers", "Referrers tag schema".
 class ReferrersClient {

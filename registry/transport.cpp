@@ -74,14 +74,16 @@ std::optional<Url> HttpResponse::next_page() const {
     }
     Url next = url->resolve(link.value.substr(open + 1, close - open - 1));
     if (next.origin() == url->origin()) return next;
-    throw NetworkError(fmt::format("{}: its next page is at another host ({})", url->redacted(), next.redacted()));
+    throw NetworkError(
+        fmt::format("{}: its next page is at another host ({})", url->redacted(), next.redacted()));
   }
   return std::nullopt;
 }
 
 RequestBody body_of(std::string_view bytes) {
   return {.size = bytes.size(), .read_at = [bytes](uint64_t offset, std::span<std::byte> out) {
-            std::copy_n(std::as_bytes(std::span(bytes)).begin() + static_cast<ptrdiff_t>(offset), out.size(), out.begin());
+            std::copy_n(std::as_bytes(std::span(bytes)).begin() + static_cast<ptrdiff_t>(offset), out.size(),
+                        out.begin());
           }};
 }
 

@@ -85,6 +85,8 @@ struct TransportOptions {
   std::chrono::milliseconds connect_timeout{30'000};
   /// A transfer ends if not one byte moves for so long.
   std::chrono::milliseconds stall_timeout{60'000};
+  /// Likewise while an upload is ended: storage services copy the blob before they answer.
+  std::chrono::milliseconds commit_timeout{600'000};
   /// None: trust as the system does, and show no certificate.
   std::shared_ptr<const TlsContext> tls = {};
 };
@@ -92,8 +94,8 @@ struct TransportOptions {
 /// Single HTTP exchanges over connections that are kept and used again. Knows nothing of redirects,
 /// credentials, retries or registries.
 ///
-/// Trusts the system's certificate authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR in their place, and those
-/// of its options beside them. Uses the proxies that HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name (also in lower case),
+/// Trusts the system's certificate authorities, which SSL_CERT_FILE and SSL_CERT_DIR can name, and those of its
+/// options beside them. Uses the proxies that HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name (also in lower case),
 /// but not for what NO_PROXY names, and never to reach this machine.
 ///
 /// Threads: any number at once.

@@ -71,7 +71,8 @@ bool is_lost(int status) {
 
 /// Counts as a failure what a new session may mend. False: it should be given up.
 bool may_start_anew(const NetworkError& error, Retries& retries) {
-  return is_lost(error.http_status()) && retries.wait_after(NetworkError(error.what(), error.http_status(), true));
+  return is_lost(error.http_status()) &&
+         retries.wait_after(NetworkError(error.what(), error.http_status(), true));
 }
 
 }  // namespace
@@ -126,7 +127,8 @@ bool BlobUploader::send_pieces(UploadSession& session, HashingReader& reader, Re
     } catch (const NetworkError& error) {
       broken = true;
       const int status = error.http_status();
-      if (status == 413 && shrink_chunks(std::min(chunk, size - position), session.min_chunk_bytes())) continue;
+      if (status == 413 && shrink_chunks(std::min(chunk, size - position), session.min_chunk_bytes()))
+        continue;
       if (!pieces_taken_ && refuses_pieces(status)) {
         spdlog::debug("upload in pieces refused cause=\"{}\"", error.what());
         pieces_refused_ = true;
@@ -168,7 +170,8 @@ bool BlobUploader::commit(UploadSession& session, const BlobId& blob, Retries& r
   }
 }
 
-/// Why a registry does not mount is of no use: it may not know how, not have the blob there, or not let us see it.
+/// Why a registry does not mount is of no use: it may not know how, not have the blob there, or not let us
+/// see it.
 bool BlobUploader::mount(const BlobId& blob, const std::string& from, const std::stop_token& stop) {
   Call call{.request = {.method = "POST",
                         .url = client_->url("blobs/uploads/", stop)
@@ -187,7 +190,8 @@ bool BlobUploader::mount(const BlobId& blob, const std::string& from, const std:
     return !stored || *stored == blob.digest.text();
   } catch (const NetworkError& error) {
     const int status = error.http_status();
-    const bool refused = error.exit_code() == ExitCode::kAuth || (status >= 200 && status < 500) || status == 501;
+    const bool refused =
+        error.exit_code() == ExitCode::kAuth || (status >= 200 && status < 500) || status == 501;
     if (!refused || error.retryable()) throw;
     spdlog::debug("not mounted blob={} from={} cause=\"{}\"", blob.digest.brief(), from, error.what());
     return false;

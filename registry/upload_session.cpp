@@ -10,7 +10,6 @@
 namespace obd::registry {
 namespace {
 
-constexpr std::chrono::seconds kCommitTimeout{600};  // storage services copy the blob before they answer
 constexpr std::chrono::milliseconds kCancelDeadline{3000};
 
 RequestBody part_of(const RequestBody& content, uint64_t begin, uint64_t end) {
@@ -103,7 +102,7 @@ void UploadSession::finish(const BlobId& blob, const std::optional<RequestBody>&
             .access = Access::kPush};
   call.request.body = content ? *content : body_of("");
   call.request.headers.push_back({"Content-Type", "application/octet-stream"});
-  call.request.stall_timeout = kCommitTimeout;
+  call.request.stall_timeout = client_.transport_options().commit_timeout;
   const HttpResponse response = client_.send_once(call, stop);
   const auto digest = response.header("docker-content-digest");
   if (digest && Digest::is_valid(*digest) && *digest != blob.digest.text()) {

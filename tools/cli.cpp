@@ -30,7 +30,8 @@ std::string plain_quotes(std::string_view text) {
   if (argument.size() < 2 || argument.front() != '-') {
     throw UsageError(fmt::format("unexpected argument '{}'", printable(argument)));
   }
-  const std::string_view flag = argument.substr(0, argument.find('='));
+  // What stands behind the name may be a password.
+  const std::string_view flag = argument.substr(0, argument.find_first_of("=:"));
   const std::string_view name = flag.substr(
       flag.find_first_not_of('-') == std::string_view::npos ? flag.size() : flag.find_first_not_of('-'));
   const std::string near = did_you_mean(name, option_names(options));
@@ -50,6 +51,27 @@ std::string plain_quotes(std::string_view text) {
     }
   }
   throw UsageError(fmt::format("'{}' is not a valid value", printable(value)));
+}
+
+/// cxxopts takes the value of a letter only from the next argument; others, and the reference, from behind it too.
+std::vector<std::string> split_letters(const cxxopts::Options& options, const std::vector<std::string>& args) {
+  std::string letters;  // of options that have a value
+  for (const std::string& group : options.groups()) {
+    for (const auto& option : options.group_help(group).options) {
+      if (!option.is_boolean) letters += option.s;
+    }
+  }
+  std::vector<std::string> split;
+  for (const std::string& arg : args) {
+    const bool attached = arg.size() > 2 && arg[0] == '-' && letters.find(arg[1]) != std::string::npos;
+    if (!attached) {
+      split.push_back(arg);
+      continue;
+    }
+    split.push_back(arg.substr(0, 2));
+    split.push_back(arg.substr(arg[2] == '=' ? 3 : 2));
+  }
+  return split;
 }
 
 struct Failure {
@@ -114,8 +136,9 @@ void configure_logging(std::ostream& err, bool verbose) {
   spdlog::set_default_logger(std::move(logger));
 }
 
-cxxopts::ParseResult parse_options(cxxopts::Options& options, const std::vector<std::string>& args) {
+cxxopts::ParseResult parse_options(cxxopts::Options& options, const std::vector<std::string>& given) {
   options.allow_unrecognised_options();
+  const std::vector<std::string> args = split_letters(options, given);
   std::vector<const char*> argv{options.program().c_str()};
   for (const std::string& arg : args) argv.push_back(arg.c_str());
   try {

@@ -10,7 +10,4 @@ namespace obd::tools {
 /// The program `convertor`. `args` without the program's name; returns the exit code.
 int convertor_main(const std::vector<std::string>& args, Io io);
 
-/// Its option table, which documentation is checked against.
-cxxopts::Options convertor_options();
-
 }  // namespace obd::tools

@@ -14,17 +14,19 @@ constexpr std::array kVerbs = {
     ObdctlVerb{"verify", "read everything and check every checksum, index and digest", obdctl_verify},
     ObdctlVerb{"export", "write the disk that a stack of layers makes to a sparse file", obdctl_export},
     ObdctlVerb{"check", "compare a converted image's filesystem with its source", obdctl_check},
+    ObdctlVerb{"db", "make, look at and prune the database of what was converted", obdctl_db},
 };
 
 void print_help(std::ostream& out) {
-  out << "obdctl: look at overlaybd images\n\nUsage:\n  obdctl COMMAND [OPTION...] [FILE...]\n\nCommands:\n";
+  out << "obdctl: look at overlaybd images, and after the conversion database\n\nUsage:\n  obdctl COMMAND [OPTION...] [FILE...]\n\nCommands:\n";
   for (const ObdctlVerb& verb : kVerbs) out << fmt::format("  {:<9} {}\n", verb.name, verb.summary);
   out << "\n'obdctl COMMAND --help' lists a command's options.\n\n"
          "Examples:\n"
          "  obdctl inspect -r localhost:5000/acme/app -i 1.4_obd --plain\n"
-         "  obdctl check -r oci:/srv/images -i 1.4 -o 1.4_obd\n\n"
+         "  obdctl check -r oci:/srv/images -i 1.4 -o 1.4_obd\n"
+         "  obdctl db status --db-str /var/lib/obd/dedup.db\n\n"
          "Exit codes: 0 success, 2 usage, 3 malformed data, 4 input/output, 5 network, 6 credentials,\n"
-         "9 difference found, 130 and 143 interrupted, 1 anything else.\n";
+         "7 database, 9 difference found, 130 and 143 interrupted, 1 anything else.\n";
 }
 
 const ObdctlVerb& find_verb(const std::string& name) {
@@ -43,7 +45,8 @@ const ObdctlVerb& find_verb(const std::string& name) {
 std::vector<std::string> ordered_groups(const cxxopts::Options& options) {
   const std::vector<std::string> present = options.groups();
   std::vector<std::string> ordered;
-  for (const char* group : {"Image", "Images", "Registry", "Source", "Files", "Export", "Report", "Output"}) {
+  for (const char* group :
+       {"Image", "Images", "Registry", "Source", "Files", "Export", "Report", "Database", "Rows", "Output"}) {
     if (std::find(present.begin(), present.end(), group) != present.end()) ordered.emplace_back(group);
   }
   OBD_CHECK(ordered.size() == present.size());

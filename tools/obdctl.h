@@ -22,6 +22,7 @@ ExitCode obdctl_inspect(const std::vector<std::string>& args, Run& run);
 ExitCode obdctl_verify(const std::vector<std::string>& args, Run& run);
 ExitCode obdctl_export(const std::vector<std::string>& args, Run& run);
 ExitCode obdctl_check(const std::vector<std::string>& args, Run& run);
+ExitCode obdctl_db(const std::vector<std::string>& args, Run& run);
 
 /// Adds --json, --verbose and --help to a command's table, parses, and acts on them. None if help was asked
 /// for and printed: the table, then `examples`.

@@ -85,7 +85,8 @@ void join(std::vector<T>& own, const std::vector<T>& common) {
   own.insert(own.end(), common.begin(), common.end());
 }
 
-/// Where in an argument the value of -u or --username begins; npos: nowhere, `next` says if in the next one.
+/// Where in an argument the value of -u, --username or --db-str begins; npos: nowhere, `next` says if in the next
+/// one.
 size_t value_position(std::string_view argument, bool& next) {
   next = false;
   if (argument.starts_with("--")) {
@@ -94,6 +95,9 @@ size_t value_position(std::string_view argument, bool& next) {
       if (argument == name) next = true;
       if (argument.starts_with(name + "=")) return name.size() + 1;
     }
+    constexpr std::string_view kDatabase = "--db-str";
+    if (argument == kDatabase) next = true;
+    if (argument.starts_with("--db-str=")) return kDatabase.size() + 1;
     return std::string_view::npos;
   }
   // -u may end a group of letters, or have its value at once. What merely looks so loses nothing but its

@@ -176,8 +176,10 @@ class Mount:
 class Registry:
     """A docker-registry on a free port of the loopback, ended and removed at the end of a `with`."""
 
-    def __init__(self, directory, users=None):
-        self.directory, self.users = Path(directory), users or {}
+    def __init__(self, directory, users=None, auth=None, tls=None, access_log=False):
+        """`auth` and `tls`: sections of the registry's configuration."""
+        self.directory, self.users, self.auth, self.tls = Path(directory), users or {}, auth, tls
+        self.access_log = access_log
 
     def __enter__(self):
         with socket.socket() as probe:
@@ -186,23 +188,42 @@ class Registry:
         self.host = f"localhost:{self.port}"
         self.storage = self.directory / "storage"
         self.storage.mkdir(parents=True)
-        config = {"version": "0.1", "log": {"accesslog": {"disabled": True}, "level": "error"},
+        config = {"version": "0.1", "log": {"accesslog": {"disabled": not self.access_log}, "level": "error"},
                   "storage": {"filesystem": {"rootdirectory": str(self.storage)}, "delete": {"enabled": True}},
-                  "http": {"addr": f"127.0.0.1:{self.port}"}}
+                  "http": {"addr": f"127.0.0.1:{self.port}", "secret": "survives a restart"}}
         if self.users:
             passwords = self.directory / "htpasswd"
             passwords.write_text("".join(f"{user}:{_bcrypt(word)}\n" for user, word in self.users.items()))
             config["auth"] = {"htpasswd": {"realm": "test", "path": str(passwords)}}
-        path = self.directory / "config.yml"
-        path.write_text(json.dumps(config))  # JSON is YAML
+        if self.auth:
+            config["auth"] = self.auth
+        if self.tls:
+            config["http"]["tls"] = self.tls
+        self.config = self.directory / "config.yml"
+        self.config.write_text(json.dumps(config))  # JSON is YAML
         self.log = open(self.directory / "log", "wb")
-        self.child = subprocess.Popen(["docker-registry", "serve", path], stdout=self.log, stderr=self.log)
+        return self.start()
+
+    def start(self):
+        self.child = subprocess.Popen(["docker-registry", "serve", self.config], stdout=self.log, stderr=self.log)
         for _ in range(500):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return self
             time.sleep(0.02)
         raise AssertionError((self.directory / "log").read_text())
+
+    def requests(self):
+        """(method, path, status, bytes of the answer) of all requests so far; needs `access_log`."""
+        lines = (self.directory / "log").read_text(errors="replace").splitlines()
+        found = (re.search(r'"(\S+) (\S+) HTTP/1\.1" (\d+) (\d+)', line) for line in lines)
+        return [(match[1], match[2], int(match[3]), int(match[4])) for match in found if match]
+
+    def restart(self):
+        """As after a crash: on the same port, with the same storage."""
+        self.child.kill()
+        self.child.wait()
+        self.start()
 
     def __exit__(self, *_):
         self.child.terminate()

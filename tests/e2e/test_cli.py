@@ -80,7 +80,7 @@ class CommandLine(TestCase):
         text = (ROOT / "docs" / "cli.md").read_text()
         helps = {"convertor": [[CONVERTOR, "--help"]],
                  "obdctl": [[OBDCTL, "--help"]] + [[OBDCTL, verb, "--help"] for verb in
-                                                  ("inspect", "verify", "export", "check")],
+                                                  ("inspect", "verify", "export", "check", "db")],
                  "obd-mkbase": [[MKBASE, "--help"]]}
         for program, commands in helps.items():
             with self.subTest(program):

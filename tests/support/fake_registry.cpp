@@ -88,7 +88,9 @@ void reset_connection(int local_port, int remote_port) {
     sockaddr_in remote{};
     socklen_t local_size = sizeof local;
     socklen_t remote_size = sizeof remote;
-    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &local_size) != 0 || local.sin_family != AF_INET) continue;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&local), &local_size) != 0 ||
+        local.sin_family != AF_INET)
+      continue;
     if (::getpeername(fd, reinterpret_cast<sockaddr*>(&remote), &remote_size) != 0) continue;
     if (port_of(local) != local_port || port_of(remote) != remote_port) continue;
     const linger at_once{.l_onoff = 1, .l_linger = 0};
@@ -119,7 +121,8 @@ struct FakeRegistry::State {
   std::optional<Fault> take_fault(const RecordedRequest& request);
   void answer(const httplib::Request& request, const RecordedRequest& recorded, httplib::Response& response,
               const std::optional<Fault>& fault);
-  void handle_referrers(const std::string& subject, const RecordedRequest& recorded, httplib::Response& response);
+  void handle_referrers(const std::string& subject, const RecordedRequest& recorded,
+                        httplib::Response& response);
   bool may_enter(const RecordedRequest& request, httplib::Response& response);
   void do_duty(const httplib::Request& request, const RecordedRequest& recorded, httplib::Response& response,
                const std::optional<Fault>& fault);
@@ -127,6 +130,7 @@ struct FakeRegistry::State {
                    bool ranges);
   void handle_manifest(const std::string& reference, const httplib::Request& request,
                        httplib::Response& response, bool forget);
+  bool has_all_blobs(const std::string& manifest) const;
   void handle_upload(const std::string& id, const httplib::Request& request, httplib::Response& response,
                      const std::optional<Fault>& fault);
   void answer_upload(const std::string& id, const std::string& path, int status, httplib::Response& response);
@@ -157,13 +161,14 @@ void FakeRegistry::State::handle(const httplib::Request& request, httplib::Respo
   const_cast<httplib::Request&>(request).ranges.clear();  // the library would cut our answers by itself
   const RecordedRequest recorded = record(request);
   if (hook) hook(recorded);
-  const std::unique_lock lock(mutex);
+  std::unique_lock lock(mutex);
   recorded_requests.push_back(recorded);
   const auto fault = take_fault(recorded);
-  if (!fault || fault->kind != Fault::Kind::kReset) answer(request, recorded, response, fault);
-  if (fault && (fault->kind == Fault::Kind::kReset || fault->kind == Fault::Kind::kResetAfter)) {
-    reset_connection(port, request.remote_port);
-  }
+  const auto is = [&](Fault::Kind kind) { return fault && fault->kind == kind; };
+  if (is(Fault::Kind::kSilent)) gone.wait(lock, [this] { return stopping; });
+  const bool mute = is(Fault::Kind::kSilent) || is(Fault::Kind::kReset);
+  if (!mute) answer(request, recorded, response, fault);
+  if (mute || is(Fault::Kind::kResetAfter)) reset_connection(port, request.remote_port);
 }
 
 void FakeRegistry::State::answer(const httplib::Request& request, const RecordedRequest& recorded,
@@ -264,6 +269,9 @@ void FakeRegistry::State::handle_manifest(const std::string& reference, const ht
     if (!expected.empty() && (!manifests.contains(reference) || expected != etag_of(manifests[reference]))) {
       return answer_error(response, 412, "MANIFEST_INVALID");
     }
+    if (options.checks_manifests && !has_all_blobs(request.body)) {
+      return answer_error(response, 400, "MANIFEST_BLOB_UNKNOWN");
+    }
     if (!forget) manifests[reference] = manifests[digest] = stored;
     response.status = 201;
     const auto subject = subject_of(request.body);
@@ -273,8 +281,16 @@ void FakeRegistry::State::handle_manifest(const std::string& reference, const ht
   const auto found = manifests.find(reference);
   if (found == manifests.end()) return answer_error(response, 404, "MANIFEST_UNKNOWN");
   response.status = 200;
+  response.set_header("Docker-Content-Digest", Digest::of(found->second.content).text());
   if (reference.starts_with("sha256-")) response.set_header("ETag", etag_of(found->second));
   response.set_content(found->second.content, found->second.media_type.c_str());
+}
+
+bool FakeRegistry::State::has_all_blobs(const std::string& manifest) const {
+  for (size_t at = manifest.find("sha256:"); at != std::string::npos; at = manifest.find("sha256:", at + 1)) {
+    if (!blobs.contains(manifest.substr(at, 71))) return false;
+  }
+  return true;
 }
 
 void FakeRegistry::State::handle_referrers(const std::string& subject, const RecordedRequest& recorded,
@@ -292,7 +308,8 @@ void FakeRegistry::State::handle_referrers(const std::string& subject, const Rec
   }
   response.status = 200;
   if (count > skip + options.referrers_page) {
-    response.set_header("Link", fmt::format("<{}?skip={}>; rel=\"next\"", recorded.path, skip + options.referrers_page));
+    response.set_header(
+        "Link", fmt::format("<{}?skip={}>; rel=\"next\"", recorded.path, skip + options.referrers_page));
   }
   response.set_content(fmt::format(R"({{"schemaVersion":2,"manifests":[{}]}})", entries),
                        "application/vnd.oci.image.index.v1+json");
@@ -316,7 +333,8 @@ void FakeRegistry::State::handle_upload(const std::string& id, const httplib::Re
       response.status = 201;
       return response.set_header("Docker-Content-Digest", mounted);
     }
-    if (options.min_chunk_bytes > 0) response.set_header("OCI-Chunk-Min-Length", std::to_string(options.min_chunk_bytes));
+    if (options.min_chunk_bytes > 0)
+      response.set_header("OCI-Chunk-Min-Length", std::to_string(options.min_chunk_bytes));
     const std::string fresh = fmt::format("upload-{}", next_upload++);
     uploads[fresh] = "";
     return answer_upload(fresh, request.path, 202, response);
@@ -358,11 +376,13 @@ void FakeRegistry::State::spoil_body(const Fault& fault, httplib::Response& resp
   if (fault.kind == Fault::Kind::kChunked) {
     const std::string content = std::exchange(response.body, "");
     response.headers.erase("Content-Length");
-    response.set_chunked_content_provider("application/octet-stream", [content](size_t offset, httplib::DataSink& sink) {
-      if (offset == 0 && !content.empty()) return sink.write(content.data(), content.size());
-      sink.done();
-      return true;
-    });
+    response.set_chunked_content_provider("application/octet-stream",
+                                          [content](size_t offset, httplib::DataSink& sink) {
+                                            if (offset == 0 && !content.empty())
+                                              return sink.write(content.data(), content.size());
+                                            sink.done();
+                                            return true;
+                                          });
   }
   if (fault.kind != Fault::Kind::kShortBody && fault.kind != Fault::Kind::kStall) return;
   const std::string content = response.body;

@@ -37,6 +37,7 @@ struct Fault {
     kAfterwards,  // does its duty, then answers `status`: the good answer is lost
     kPartial,     // keeps `bytes` of what was uploaded, then answers `status`
     kReset,       // breaks the connection instead of an answer
+    kSilent,      // does not answer at all, until the registry is gone
     kResetAfter,  // does its duty, then breaks the connection instead of the answer
     kHeaders,     // does its duty, but answers with `headers` replaced; those with an empty value are missing
     kChunked,     // does its duty, but does not say how long the body is
@@ -65,6 +66,8 @@ class FakeRegistry {
     bool relative_locations = true;
     /// Mounts blobs; all repositories share theirs here.
     bool mounts = true;
+    /// Refuses manifests that name blobs which are not here.
+    bool checks_manifests = false;
     /// Keeps lists of referrers itself, handed out so many at a time; 0: knows nothing of them.
     size_t referrers_page = 0;
     /// Bodies beyond this are answered with 413; `min_chunk_bytes` is what OCI-Chunk-Min-Length says.

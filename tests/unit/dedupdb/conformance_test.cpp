@@ -166,9 +166,10 @@ TEST_P(DedupDbConformance, ReferenceRowsAreCountedAndOtherwiseLeftAlone) {
 
 TEST_P(DedupDbConformance, MalformedRowsAreNotUsed) {
   const auto session = database_->raw();
+  const std::string good = digest_of(1).text();
   int number = 0;
   for (const auto& [digest, size] :
-       {std::pair{"latest", 5}, std::pair{"sha256:ABCD", 5}, std::pair{digest_of(1).text().c_str(), -5}}) {
+       {std::pair{"latest", 5}, std::pair{"sha256:ABCD", 5}, std::pair{good.c_str(), -5}}) {
     session->execute(
         "INSERT INTO overlaybd_layers (host, repo, chain_id, data_digest, data_size) VALUES (?, ?, ?, ?, ?)",
         {kPlace.host, fmt::format("repo{}", ++number), make_key(1).text(), std::string(digest),
@@ -268,27 +269,32 @@ TEST_P(DedupDbConformance, ListAndPruneTakeHostAndRepo) {
 }
 
 TEST_P(DedupDbConformance, ManyRowsAreListedOnceAndPruned) {
-  constexpr size_t kRows = 2 * DedupDb::kPruneBatch + 1;
+  constexpr size_t kLayers = 2 * DedupDb::kPruneBatch + 1;
+  constexpr size_t kManifests = DedupDb::kPruneBatch + 1;
   const auto session = database_->raw();
   session->begin();
-  for (size_t i = 0; i < kRows; ++i) {
+  for (size_t i = 0; i < kLayers; ++i) {
     session->execute(
         "INSERT INTO overlaybd_layers (host, repo, chain_id, data_digest, data_size) VALUES (?, ?, ?, ?, 1)",
         {fmt::format("host{}", i % 3), fmt::format("repo{}", i % 7), make_key(i).text(),
          digest_of(i).text()});
   }
+  // Told apart by the last column of the key alone.
+  for (size_t i = 0; i < kManifests; ++i) {
+    session->execute(
+        "INSERT INTO overlaybd_manifests (host, repo, src_digest, out_digest, data_size, mediatype) "
+        "VALUES (?, ?, ?, ?, 1, ?)",
+        {kPlace.host, kPlace.repo, make_key(1).text(), digest_of(i).text(), fmt::format("type{}", i)});
+  }
   session->commit();
-  std::set<std::string> keys;
-  size_t shown = 0;
-  db_->list({},
-            [&](const Row& row) {
-              keys.insert(row.key);
-              ++shown;
-            },
-            {});
-  EXPECT_EQ(shown, kRows);
-  EXPECT_THAT(keys, SizeIs(kRows));
-  EXPECT_EQ(db_->prune({}, {}).layers, kRows);
+  const std::vector<Row> rows = list();
+  std::set<std::string> digests;
+  for (const Row& row : rows) digests.insert(row.media_type + row.key + row.digest);
+  EXPECT_THAT(rows, SizeIs(kLayers + kManifests));
+  EXPECT_THAT(digests, SizeIs(rows.size()));
+  const PruneTotals totals = db_->prune({}, {});
+  EXPECT_EQ(totals.layers, kLayers);
+  EXPECT_EQ(totals.manifests, kManifests);
   EXPECT_THAT(list(), IsEmpty());
 }
 

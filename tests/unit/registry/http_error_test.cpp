@@ -39,9 +39,9 @@ TEST(HttpError, SaysWhetherTheRepositoryOrTheTagIsMissing) {
 }
 
 TEST(HttpError, ExplainsLimits) {
-  const std::string message =
-      message_for(429, "TOOMANYREQUESTS",
-                  {{"RateLimit-Limit", "100;w=21600"}, {"RateLimit-Remaining", "0;w=21600"}, {"Retry-After", "0"}});
+  const std::string message = message_for(
+      429, "TOOMANYREQUESTS",
+      {{"RateLimit-Limit", "100;w=21600"}, {"RateLimit-Remaining", "0;w=21600"}, {"Retry-After", "0"}});
   EXPECT_THAT(message, HasSubstr("TOOMANYREQUESTS: said so"));
   EXPECT_THAT(message, HasSubstr("limit 100;w=21600, remaining 0;w=21600"));
   EXPECT_THAT(message, HasSubstr("a login"));
@@ -55,7 +55,8 @@ TEST(HttpError, ExplainsAManifestWhoseBlobsAreGone) {
   HttpFixture fixture;
   fixture.registry.inject("PUT", "/manifests/", {.status = 400, .body = error_body("MANIFEST_BLOB_UNKNOWN")});
   EXPECT_THAT(message_of<NetworkError>([&] {
-                fixture.repository->push_manifest("t", std::string(media_type::kOciManifest), sample_manifest(), {});
+                fixture.repository->push_manifest("t", std::string(media_type::kOciManifest),
+                                                  sample_manifest(), {});
               }),
               HasSubstr("names a blob that the registry has lost"));
 }
@@ -63,7 +64,9 @@ TEST(HttpError, ExplainsAManifestWhoseBlobsAreGone) {
 TEST(QuoteLine, KeepsWhatIsPrintableAndNothingElse) {
   EXPECT_EQ(quote_line("a\nb\x1b[31m"), "a b [31m");
   EXPECT_EQ(quote_line("gr\xC3\xBC\xC3\x9F"), "gr\xC3\xBC\xC3\x9F");
-  EXPECT_EQ(quote_line("a\xC2\x9B" "b\xFF\xC3"), "a  b  ");
+  EXPECT_EQ(quote_line("a\xC2\x9B"
+                       "b\xFF\xC3"),
+            "a  b  ");
   const std::string cut = quote_line("x" + std::string(299, 'y') + "\xC3\xBC");
   EXPECT_EQ(cut.size(), 300u);
   EXPECT_EQ(quote_line(std::string(299, 'y') + "\xC3\xBC").size(), 299u) << "no half characters";
@@ -94,9 +97,10 @@ TEST(Warnings, AreShownOnceEach) {
   HttpFixture fixture;
   fixture.registry.put_manifest("t", std::string(media_type::kOciManifest), sample_manifest());
   const CapturedLog log;
-  for (const char* warning : {R"(299 - "this tag \"goes\" away")", R"(299 - "this tag \"goes\" away")", R"(199 - "no")",
-                              R"(299 - "another)", "299", R"(299 - "")"}) {
-    fixture.registry.inject("GET", "", {.kind = obd::test::Fault::Kind::kHeaders, .headers = {{"Warning", warning}}});
+  for (const char* warning : {R"(299 - "this tag \"goes\" away")", R"(299 - "this tag \"goes\" away")",
+                              R"(199 - "no")", R"(299 - "another)", "299", R"(299 - "")"}) {
+    fixture.registry.inject("GET", "",
+                            {.kind = obd::test::Fault::Kind::kHeaders, .headers = {{"Warning", warning}}});
     fixture.repository->pull_manifest("t", {});
   }
   EXPECT_EQ(occurrences(log.text(), "this tag \"goes\" away"), 1u) << log.text();

@@ -130,13 +130,14 @@ TEST(Chunks, RequestThatIsTooLargeIsHalvedAndThatIsRemembered) {
   EXPECT_EQ(fixture.registry.blob(digest.text()), content);
   EXPECT_EQ(fixture.registry.open_uploads(), 0u) << "sessions that came to nothing are cancelled";
   const auto sizes = patch_sizes(fixture.registry);
-  EXPECT_THAT(sizes, testing::ElementsAre(21 * kMib, 21 * kMib / 2, 21 * kMib / 4, 21 * kMib / 4, 21 * kMib / 4,
-                                          21 * kMib / 4));
+  EXPECT_THAT(sizes, testing::ElementsAre(21 * kMib, 21 * kMib / 2, 21 * kMib / 4, 21 * kMib / 4,
+                                          21 * kMib / 4, 21 * kMib / 4));
   EXPECT_EQ(fixture.registry.requests("PATCH", "").back().header("content-range"),
             fmt::format("{}-{}", 21 * kMib / 4 * 3, 21 * kMib - 1));
   const std::string next = noise(6 * kMib, 2);
   push_text(*fixture.repository, next);
-  EXPECT_EQ(patch_sizes(fixture.registry).size(), sizes.size() + 2) << "the next blob begins with small chunks";
+  EXPECT_EQ(patch_sizes(fixture.registry).size(), sizes.size() + 2)
+      << "the next blob begins with small chunks";
 }
 
 TEST(Chunks, NoChunkIsShorterThanTheRegistryWants) {

@@ -37,7 +37,8 @@ class Referrers : public testing::Test {
   std::unique_ptr<HttpRepository> open() {
     return std::make_unique<HttpRepository>(
         parse_repository_name(registry().authority() + "/acme/app"),
-        HttpRepository::Options{.client = {.plain_http = true, .retry = quick_retries()}, .work_directory = {}});
+        HttpRepository::Options{.client = {.plain_http = true, .retry = quick_retries()},
+                                .work_directory = {}});
   }
   FakeRegistry& registry() { return fixture_.registry; }
   Repository& repository() { return *fixture_.repository; }
@@ -67,8 +68,9 @@ TEST_F(Referrers, AreListedUnderATagWhereTheRegistryKeepsNoList) {
 TEST_F(Referrers, ListKeepsWhatOthersPutThere) {
   registry().put_manifest(
       tag_, std::string(media_type::kOciIndex),
-      fmt::format(R"({{"schemaVersion":2,"x-acme":1,"manifests":[{{"mediaType":"{}","digest":"{}","size":3,"x":2}}]}})",
-                  kType, Digest::of("old").text()));
+      fmt::format(
+          R"({{"schemaVersion":2,"x-acme":1,"manifests":[{{"mediaType":"{}","digest":"{}","size":3,"x":2}}]}})",
+          kType, Digest::of("old").text()));
   push("a");
   const auto index = nlohmann::json::parse(*registry().manifest(tag_));
   EXPECT_EQ(index["x-acme"], 1);
@@ -117,7 +119,8 @@ TEST_F(Referrers, ListThatChangedBetweenReadAndWriteIsReadAgain) {
   });
   push("ours");
   EXPECT_TRUE(done);
-  EXPECT_THAT(markers(repository().list_referrers(subject_, {})), UnorderedElementsAreArray({"theirs", "ours"}));
+  EXPECT_THAT(markers(repository().list_referrers(subject_, {})),
+              UnorderedElementsAreArray({"theirs", "ours"}));
 }
 
 TEST_F(Referrers, ThoseThatManyThreadsAddAreAllThere) {
@@ -126,9 +129,8 @@ TEST_F(Referrers, ThoseThatManyThreadsAddAreAllThere) {
     std::vector<std::jthread> threads;
     for (int i = 0; i < 8; ++i) {
       expected.push_back(std::to_string(i));
-      threads.emplace_back([&, i] {
-        open()->push_manifest({}, kType, referring_manifest(subject_, std::to_string(i)), {});
-      });
+      threads.emplace_back(
+          [&, i] { open()->push_manifest({}, kType, referring_manifest(subject_, std::to_string(i)), {}); });
     }
   }
   EXPECT_THAT(markers(repository().list_referrers(subject_, {})), UnorderedElementsAreArray(expected));

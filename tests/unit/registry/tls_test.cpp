@@ -143,10 +143,11 @@ TEST_F(Tls, ServerThatWantsACertificateGetsOneOfItsAuthority) {
   EXPECT_EQ(get(*server, options), "mine");
   options.client_certificates = {mine, foreign};
   EXPECT_EQ(get(*server, options), "mine");
+  // This server may close the connection before what it says of the certificate has been read.
   options.client_certificates = {foreign};
-  EXPECT_EQ(failure_of(*server, options), TransportError::Kind::kCertificate);
+  EXPECT_THROW(get(*server, options), TransportError);
   options.client_certificates = {};
-  EXPECT_EQ(failure_of(*server, options), TransportError::Kind::kCertificate);
+  EXPECT_THROW(get(*server, options), TransportError);
 }
 
 TEST_F(Tls, InsecureTrustsAnyCertificateAndTriesPlainHttp) {
@@ -232,12 +233,12 @@ TEST_F(Proxy, OfTheEnvironmentIsUsed) {
 }
 
 TEST_F(Proxy, OfHttpsIsAskedForATunnel) {
+  const auto failure = [] { return message_of<TransportError>([] { get("https://registry.invalid/v2/"); }); };
   name_by("HTTPS_PROXY");
-  EXPECT_THROW(get("https://registry.invalid/v2/"), TransportError);
-  name_by("HTTP_PROXY");
+  EXPECT_THAT(failure(), HasSubstr("CONNECT")) << "which this server does not know";
   ::unsetenv("HTTPS_PROXY");
-  EXPECT_THAT(message_of<TransportError>([] { get("https://registry.invalid/v2/"); }),
-              HasSubstr("could not connect"));
+  name_by("HTTP_PROXY");
+  EXPECT_THAT(failure(), testing::Not(HasSubstr("CONNECT")));
 }
 
 TEST_F(Proxy, IsNotUsedForThisMachine) {

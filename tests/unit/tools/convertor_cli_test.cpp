@@ -1,4 +1,5 @@
 #include "tools/convertor_cli.h"
+#include "tools/convertor_request.h"
 
 #include <gmock/gmock.h>
 

@@ -1,0 +1,142 @@
+"""Conversions that find what others made: through a real registry and a database in a file."""
+
+import concurrent.futures
+import json
+import random
+import sqlite3
+import urllib.request
+
+from tests.e2e.support import CONVERTOR, OBDCTL, Registry, TestCase, run
+from tests.images.layout import Layer, Layout
+
+
+def layer(seed, files=20, size=4000):
+    source = random.Random(seed)
+    made = Layer("none")
+    for number in range(files):
+        made.file(b"layer%d/file%d" % (seed, number), source.randbytes(size))
+    made.file(b"top", b"%d" % seed)
+    return made
+
+
+class Dedup(TestCase):
+    def setUp(self):
+        super().setUp()
+        registry = Registry(self.dir / "registry", access_log=True)
+        self.registry = registry.__enter__()
+        self.addCleanup(registry.__exit__)
+        self.made = 0
+
+    def push(self, tag, seeds, name="acme/app", **size):
+        """An image of these layers, made and pushed."""
+        self.made += 1
+        directory = self.dir / f"source{self.made}"
+        layout = Layout(str(directory))
+        layers = [layer(seed, **size) for seed in seeds]
+        layout.tag("test", layout.image(layers))
+        layout.finish()
+        self.expect(0, "skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{directory}:test",
+                    f"docker://{self.registry.host}/{name}:{tag}")
+        manifest = json.loads(self.expect(0, "skopeo", "inspect", "--raw", "--tls-verify=false",
+                                          f"docker://{self.registry.host}/{name}:{tag}").out)
+        return [entry["size"] for entry in manifest["layers"]]
+
+    def obd(self, tag, *more, name="acme/app", db="layers.db"):
+        """Converts; the lines of the result, and the requests that it took."""
+        before = len(self.registry.requests())
+        result = self.expect(0, CONVERTOR, "-r", f"{self.registry.host}/{name}", "-i", tag, "-o", f"{tag}_obd",
+                             "--plain", "--json", "--progress", "none", *(["--db-str", db] if db else []), *more)
+        return [json.loads(line) for line in result.out.splitlines()], self.registry.requests()[before:]
+
+    def check(self, tag, name="acme/app"):
+        self.expect(0, OBDCTL, "check", "-r", f"{self.registry.host}/{name}", "-i", tag, "-o", f"{tag}_obd", "--plain")
+
+    def test_warm_costs_few_requests(self):
+        """An image that was converted before: at most 10 requests and 100 KB, and the same digest."""
+        self.push("1", range(10))
+        cold, _ = self.obd("1")
+        warm, requests = self.obd("1")
+        self.assertEqual(cold[-1]["digest"], warm[-1]["digest"])
+        self.assertEqual(warm[-1]["reuse"]["manifests"], 1)
+        self.assertLessEqual(len(requests), 10, requests)
+        self.assertLessEqual(sum(size for *_, size in requests), 100_000, requests)
+
+    def test_one_layer_on_top(self):
+        """Of ten layers the last one changed: little more than that layer is read."""
+        self.push("1", range(10), files=300, size=40_000)
+        self.obd("1")
+        sizes = self.push("2", [*range(9), 99], files=300, size=40_000)
+        result, requests = self.obd("2")
+        self.assertEqual(result[-1]["reuse"]["layers"], 9)
+        read = sum(size for method, *_, size in requests if method == "GET")
+        self.assertLessEqual(read, sizes[-1] + sum(sizes[:-1]) // 50, requests)
+        cold, _ = self.obd("2", db=None)
+        self.assertEqual(cold[-1]["digest"], result[-1]["digest"])
+        self.check("2")
+
+    def test_other_repository_is_mounted(self):
+        """A layer of another repository of the registry is mounted, not moved."""
+        self.push("1", range(3))
+        cold, _ = self.obd("1")
+        self.push("1", range(3), name="acme/other")
+        other, requests = self.obd("1", name="acme/other")
+        self.assertEqual(other[-1]["digest"], cold[-1]["digest"])
+        self.assertEqual(other[-1]["reuse"]["layers"], 3)
+        self.assertFalse([path for method, path, *_ in requests if method == "PATCH"])
+        self.check("1", name="acme/other")
+
+    def test_deleted_blob_is_made_anew(self):
+        """A converted layer that the registry lost: its row is stale, and the image is whole again."""
+        self.push("1", range(4))
+        cold, _ = self.obd("1")
+        for number in (0, 2, 3):
+            digest = [line for line in cold if line["type"] == "layer"][number]["digest"]
+            url = f"http://{self.registry.host}/v2/acme/app/blobs/{digest}"
+            urllib.request.urlopen(urllib.request.Request(url, method="DELETE")).close()
+            again, _ = self.obd("1")
+            self.assertEqual(again[-1]["digest"], cold[-1]["digest"])
+            self.assertGreaterEqual(again[-1]["reuse"]["stale_rows"], 1)
+            self.check("1")
+
+    def test_rows_of_the_reference_stay(self):
+        """Rows with a bare digest are not used, and not changed."""
+        self.push("1", range(2))
+        self.obd("1")
+        rows = sqlite3.connect(self.dir / "layers.db")
+        bare = [("localhost", "acme/app", "sha256:" + "a" * 64, "sha256:" + "b" * 64, 1)]
+        for host, repo, key, digest, size in rows.execute("select * from overlaybd_layers").fetchall():
+            bare.append((host, repo, key.split("+")[0], "sha256:" + "c" * 64, size))
+        rows.execute("delete from overlaybd_layers")
+        rows.execute("delete from overlaybd_manifests")
+        rows.executemany("insert into overlaybd_layers values (?, ?, ?, ?, ?)", bare)
+        rows.commit()
+        rows.close()
+        result, _ = self.obd("1")
+        self.assertEqual(result[-1]["reuse"]["layers"], 0)
+        rows = sqlite3.connect(self.dir / "layers.db")
+        self.assertEqual(sorted(bare), sorted(row for row in rows.execute("select * from overlaybd_layers").fetchall()
+                                              if "+" not in row[2]))
+        rows.close()
+
+    def test_converters_at_once_make_each_layer_once(self):
+        """Eight processes, images that share layers: no layer is made twice."""
+        images = {}
+        for number in range(16):
+            source = random.Random(number)
+            images[f"t{number}"] = [0, *(source.randrange(3) + 10 * depth for depth in range(1, 1 + source.randrange(1, 4)))]
+        for tag, seeds in images.items():
+            self.push(tag, seeds)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(lambda tag: run(
+                CONVERTOR, "-r", f"{self.registry.host}/acme/app", "-i", tag, "-o", f"{tag}_obd", "--plain", "--json",
+                "--progress", "none", "--threads", 1, "-d", f"work_{tag}", "--db-str", "farm.db", cwd=self.dir), images))
+        made = 0
+        for result in results:
+            self.assertEqual(0, result.code, result)
+            made += sum(1 for line in map(json.loads, result.out.splitlines())
+                        if line["type"] == "layer" and not line["reused"])
+        chains = {tuple(seeds[:depth + 1]) for seeds in images.values() for depth in range(len(seeds))}
+        print(f"{made} layers made for {sum(map(len, images.values()))} in {len(images)} images")
+        self.assertEqual(len(chains), made)
+        for tag in images:
+            self.check(tag)
