@@ -57,9 +57,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const obd::test::MemorySource source(archive);
   refused_or_done([&] {
     const TarIndex index = read_tar_index(source, {});
-    for (const auto& [name, member] : index) {
+    for (const auto& entry : index) {
       refused_or_done([&] {
-        const TarMember* file = find_file(index, name, "fuzz");
+        const TarMember* file = find_file(index, entry.first, "fuzz");
         if (file != nullptr) read_documents(text_of(source, *file));  // throws if it reached beyond the end
       });
     }
