@@ -1,7 +1,6 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -10,6 +9,8 @@
 #include <stop_token>
 #include <thread>
 #include <vector>
+
+#include "common/stop_condition.h"
 
 namespace obd::blockfs {
 
@@ -37,7 +38,7 @@ class WorkerPool {
   void run(size_t worker, std::stop_token stop);
 
   std::mutex mutex_;  // guards tasks_
-  std::condition_variable_any ready_;
+  StopCondition ready_;
   std::deque<Task> tasks_;
   std::atomic<uint64_t> cpu_nanoseconds_{0};
   std::vector<std::jthread> threads_;

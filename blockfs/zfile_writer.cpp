@@ -35,7 +35,7 @@ ZFileWriter::ZFileWriter(ByteSink& out, const ZFileOptions& options, WorkerPool&
 
 ZFileWriter::~ZFileWriter() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] {
+  changed_.wait(lock, {}, [this] {
     return !draining_ && std::all_of(in_flight_.begin(), in_flight_.end(), [](auto& b) { return b->done; });
   });
 }
@@ -154,6 +154,11 @@ void ZFileWriter::wait_until_drained() {
 void ZFileWriter::finish() {
   if (current_ && !current_->input.empty()) submit_current();
   wait_until_drained();
+  {
+    // For the next layer's writer, while this one's blob is on its way.
+    const std::lock_guard lock(mutex_);
+    free_.clear();
+  }
   std::vector<std::byte> table(stored_bytes_.size() * 4);
   for (size_t i = 0; i < stored_bytes_.size(); ++i) store_le<uint32_t>(&table[i * 4], stored_bytes_[i]);
   ZFileHeader header{

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <exception>
@@ -12,6 +11,7 @@
 #include "blockfs/worker_pool.h"
 #include "blockfs/zfile_format.h"
 #include "common/byte_source.h"
+#include "common/stop_condition.h"
 
 namespace obd::blockfs {
 
@@ -63,7 +63,7 @@ class ZFileWriter {
   std::vector<std::unique_ptr<BlockCompressor>> compressors_;  // one per worker
 
   std::mutex mutex_;  // guards all below
-  std::condition_variable_any changed_;
+  StopCondition changed_;
   std::deque<std::unique_ptr<Batch>> in_flight_;  // in stream order
   std::vector<std::unique_ptr<Batch>> free_;
   size_t batches_ = 0;

@@ -119,6 +119,7 @@ void Spool::append(std::span<const std::byte> data) {
   if (!file_ && size_ + data.size() > options_.memory_limit) move_to_file();
   if (file_) {
     size_ += data.size();
+    tail_.reserve(kChunkBytes);
     while (!data.empty()) {
       const size_t take = std::min(data.size(), kChunkBytes - tail_.size());
       tail_.insert(tail_.end(), data.begin(), data.begin() + static_cast<ptrdiff_t>(take));

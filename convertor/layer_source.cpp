@@ -55,8 +55,8 @@ LayerSource::LayerSource(registry::Repository& repository, const Descriptor& lay
       pool_(pool),
       progress_(progress),
       compressed_(kCompressedBytes),
-      to_hash_(kUncompressedBytes),
-      to_reader_(kUncompressedBytes),
+      to_hash_(kUncompressedBytes, kUncompressedBytes / 2),
+      to_reader_(kUncompressedBytes, kUncompressedBytes / 2),
       stages_(std::move(stop)) {
   stages_.start("fetch", [this](std::stop_token token) { fetch(std::move(token)); });
   stages_.start("inflate", [this](std::stop_token token) { inflate(std::move(token)); });

@@ -39,6 +39,45 @@ TEST(BoundedQueue, AFullQueueHoldsTheProducerUntilSomethingIsTaken) {
   EXPECT_TRUE(pushed);
 }
 
+TEST(BoundedQueue, AProducerThatFoundItFullGoesOnWhenHalfIsTaken) {
+  BoundedQueue<int> queue(4);
+  for (int item = 0; item < 4; ++item) queue.push(item, 1, {});
+  std::atomic<bool> pushed = false;
+  std::jthread producer([&] {
+    queue.push(4, 1, {});
+    pushed = true;
+  });
+  EXPECT_EQ(queue.pop({}), 0);
+  EXPECT_FALSE(pushed);
+  EXPECT_EQ(queue.pop({}), 1);
+  producer.join();
+  EXPECT_TRUE(pushed);
+}
+
+TEST(BoundedQueue, AConsumerThatFoundItEmptySleepsUntilItIsWorthIt) {
+  BoundedQueue<int> queue(10, 3);
+  std::atomic<int> popped = 0;
+  std::jthread consumer([&] {
+    while (queue.pop({})) ++popped;
+  });
+  // Nothing but what was waited for or the end may wake it, whenever it went to sleep.
+  for (int item = 0; item < 7; ++item) queue.push(item, 1, {});
+  queue.close();
+  consumer.join();
+  EXPECT_EQ(popped, 7);
+}
+
+TEST(BoundedQueue, AConsumerThatWaitsForMoreThanFitsIsWokenByTheProducerThatCannotGoOn) {
+  BoundedQueue<int> queue(10, 8);
+  std::jthread producer([&] {
+    for (int item = 0; item < 100; ++item) queue.push(item, 6, {});
+    queue.close();
+  });
+  int popped = 0;
+  while (queue.pop({})) ++popped;
+  EXPECT_EQ(popped, 100);
+}
+
 TEST(BoundedQueue, AStopFreesProducerAndConsumer) {
   std::stop_source source;
   BoundedQueue<int> full(1);
