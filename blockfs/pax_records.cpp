@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "blockfs/layer_tar.h"
+#include "common/percent.h"
 
 namespace obd::blockfs {
 namespace {
@@ -47,23 +48,6 @@ std::pair<int64_t, uint32_t> parse_time(std::string_view text, std::string_view 
   if (below_nanoseconds) ++nanoseconds;
   if (nanoseconds == 1'000'000'000) return {seconds - 1, 0};
   return {seconds - 1, 1'000'000'000 - nanoseconds};
-}
-
-std::string decode_percent(std::string_view text, std::string_view what) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      out += text[i];
-      continue;
-    }
-    unsigned value = 0;
-    const auto parsed = i + 3 <= text.size() ? std::from_chars(&text[i + 1], &text[i] + 3, value, 16)
-                                             : std::from_chars_result{text.data(), std::errc::invalid_argument};
-    if (parsed.ec != std::errc() || parsed.ptr != &text[i] + 3) fail(what, "bad %-escape in an xattr's name");
-    out += static_cast<char>(value);
-    i += 2;
-  }
-  return out;
 }
 
 /// Base64 with or without padding (RFC 4648 §4).
@@ -161,7 +145,9 @@ void set(PaxRecords& records, std::string_view key, std::string_view value, std:
     records.xattrs[std::string(key.substr(kSchily.size()))] = std::string(value);
   } else if (key.starts_with(kLibarchive)) {
     // SCHILY's form of the same attribute is the plain one: it wins where both are there.
-    records.xattrs.try_emplace(decode_percent(key.substr(kLibarchive.size()), what), decode_base64(value, what));
+    const auto name = percent_decode(key.substr(kLibarchive.size()));
+    if (!name) fail(what, "bad %-escape in an xattr's name");
+    records.xattrs.try_emplace(*name, decode_base64(value, what));
   } else if (key.starts_with("GNU.sparse.")) {
     set_sparse(records, key, value, what);
   }

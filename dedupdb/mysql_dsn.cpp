@@ -6,9 +6,9 @@
 #include <array>
 #include <charconv>
 #include <limits>
-#include <optional>
 
 #include "common/error.h"
+#include "common/percent.h"
 
 namespace obd::dedupdb {
 namespace {
@@ -36,24 +36,6 @@ bool is_plain_name(std::string_view text) {
 
 bool has_control_characters(std::string_view text) {
   return std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; });
-}
-
-std::optional<std::string> percent_decode(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      out += text[i];
-      continue;
-    }
-    unsigned value = 0;
-    if (i + 2 >= text.size()) return std::nullopt;
-    const char* end = text.data() + i + 3;
-    const auto result = std::from_chars(text.data() + i + 1, end, value, 16);
-    if (result.ec != std::errc() || result.ptr != end) return std::nullopt;
-    out += static_cast<char>(value);
-    i += 2;
-  }
-  return out;
 }
 
 void set_tcp_address(MysqlDsn& dsn, std::string_view address) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "common/waiting.h"
 #include "dedupdb/dedup_db.h"
 
 namespace obd::dedupdb {
@@ -16,12 +17,6 @@ class TransientDbError : public DbError {
  public:
   using DbError::DbError;
 };
-
-/// Throws Cancelled as soon as the stop token fires.
-void wait_for(std::chrono::milliseconds delay, const std::stop_token& stop);
-
-/// Anything between the two, so that many processes do not come back together.
-std::chrono::milliseconds random_delay(std::chrono::milliseconds least, std::chrono::milliseconds most);
 
 /// Counts the failures of one piece of work. One thread at a time.
 class Retries {

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
 
 #include "common/error.h"
 #include "common/unique_fd.h"
@@ -47,21 +46,13 @@ class TextSource final : public ByteSource {
   const std::string text_;
 };
 
-/// Waits without an end, but not longer than until `stop`.
-void pause(std::chrono::milliseconds time, const std::stop_token& stop) {
-  std::mutex mutex;
-  std::unique_lock lock(mutex);
-  std::condition_variable_any().wait_for(lock, stop, time, [] { return false; });
-  throw_if_stopped(stop);
-}
-
 /// The file itself cannot carry the lock, since another takes its place; nor should a lock file lie beside it.
 UniqueFd lock_directory(const fs::path& directory, const std::stop_token& stop) {
   UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) throw IoError::from_errno(fmt::format("opening {}", directory.string()), errno);
   while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) {
-      pause(kLockPoll, stop);
+      wait_for(kLockPoll, stop);
     } else if (errno != EINTR) {
       throw IoError::from_errno(fmt::format("locking {}", directory.string()), errno);
     }

@@ -2,11 +2,11 @@
 
 #include <chrono>
 #include <optional>
-#include <random>
 #include <stop_token>
 #include <utility>
 
 #include "common/error.h"
+#include "common/waiting.h"
 
 namespace obd::registry {
 
@@ -35,13 +35,10 @@ class StatusError : public NetworkError {
   std::optional<std::chrono::milliseconds> retry_after_;
 };
 
-/// Throws Cancelled when the stop token fires.
-void wait_for(std::chrono::milliseconds delay, const std::stop_token& stop);
-
 /// Counts the failures of one piece of work. One thread at a time.
 class Retries {
  public:
-  Retries(RetryPolicy policy, std::stop_token stop);
+  Retries(RetryPolicy policy, std::stop_token stop) : policy_(policy), stop_(std::move(stop)) {}
 
   /// Waits as the policy and the error say, then returns true; false, at once, if it should be given up.
   /// Throws Cancelled when the stop token fires.
@@ -50,12 +47,11 @@ class Retries {
   void made_progress() { failures_ = 0; }
 
  private:
-  std::chrono::milliseconds delay_after(const NetworkError& error);
+  std::chrono::milliseconds delay_after(const NetworkError& error) const;
 
   RetryPolicy policy_;
   std::stop_token stop_;
   int failures_ = 0;
-  std::minstd_rand random_;
 };
 
 /// Calls `attempt` until it succeeds or should be given up; then its last error goes on.

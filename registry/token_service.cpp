@@ -8,6 +8,7 @@
 
 #include "common/error.h"
 #include "common/json.h"
+#include "common/percent.h"
 #include "registry/challenge.h"
 #include "registry/http_error.h"
 
@@ -25,22 +26,8 @@ constexpr int kMaxPostRedirects = 3;
 constexpr size_t kMaxQuotedBytes = 300;
 constexpr std::string_view kClientId = "overlaybd-convertor";
 
-std::string percent_encoded(std::string_view text) {
-  std::string result;
-  for (const char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '-' || c == '.' || c == '_' || c == '~';
-    if (plain) {
-      result += c;
-    } else {
-      result += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-  return result;
-}
-
 std::string form_field(std::string_view name, std::string_view value) {
-  return fmt::format("&{}={}", name, percent_encoded(value));
+  return fmt::format("&{}={}", name, percent_encode(value));
 }
 
 std::string refresh_grant(const std::string& token) {
@@ -157,7 +144,7 @@ HttpResponse TokenService::ask(const TokenRealm& realm, const ScopeSet& scopes,
     if (!refuses_method(response.status)) return response;
     session.post = true;
   }
-  secrets_.add_credential(percent_encoded(credential->password));
+  secrets_.add_credential(percent_encode(credential->password));
   return post(realm, scopes, password_grant(*credential), stop);
 }
 

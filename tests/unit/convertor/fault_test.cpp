@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "convertor/tag_converter.h"
 #include "registry/http_repository.h"
