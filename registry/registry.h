@@ -127,12 +127,14 @@ void copy_blob(Repository& source, Repository& target, const BlobId& blob, std::
 /// pull_blob() into memory. Throws DataError if the blob claims to be larger than kMaxManifestBytes.
 std::string pull_small_blob(Repository& repository, const BlobId& blob, std::stop_token stop);
 
-/// The user and the password of one host, or an identity token that stands for both. Never printed.
+/// The user and the password of one host, or a token that stands for both. Never printed.
 struct Credential {
   std::string user = {};
   std::string password = {};
   /// For token services alone (OAuth2 calls it a refresh token). Used before user and password where it is set.
   std::string identity_token = {};
+  /// For the registry itself, which wants a bearer token: no service is asked for one then.
+  std::string registry_token = {};
 
   bool operator==(const Credential&) const = default;
 };
