@@ -51,7 +51,7 @@ Side parse_side(const registry::RepositoryOptions& options, Files files, std::st
   if (!files.empty()) return {nullptr, {}, std::move(files)};
   if (where.empty() || reference.empty())
     throw UsageError(fmt::format("the {} is missing: give {}", what, wanted));
-  return {open_repository_operand(where, options), std::move(reference), {}};
+  return {registry::open_repository(where, options), std::move(reference), {}};
 }
 
 /// How to reach the repositories of both sides.
@@ -64,7 +64,7 @@ struct Registries {
 Registries read_registries(const cxxopts::ParseResult& parsed, std::istream& in) {
   check_password_stdin(parsed);
   warn_of_passwords(parsed);
-  const auto common = read_registry_options(parsed, RegistrySide::kCommon, in);
+  const auto common = with_temporary_files(read_registry_options(parsed, RegistrySide::kCommon, in));
   const auto source = read_registry_options(parsed, RegistrySide::kSource, in);
   const std::string host = registry::registry_host(text_of(parsed, "repository"));
   const std::string other = text_of(parsed, "source");
