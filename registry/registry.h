@@ -203,6 +203,12 @@ inline constexpr std::string_view kOciConfig = "application/vnd.oci.image.config
 inline constexpr std::string_view kOciLayer = "application/vnd.oci.image.layer.v1.tar";
 inline constexpr std::string_view kOciLayerGzip = "application/vnd.oci.image.layer.v1.tar+gzip";
 inline constexpr std::string_view kOciLayerZstd = "application/vnd.oci.image.layer.v1.tar+zstd";
+inline constexpr std::string_view kOciForeignLayer =
+    "application/vnd.oci.image.layer.nondistributable.v1.tar";
+inline constexpr std::string_view kOciForeignLayerGzip =
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+inline constexpr std::string_view kOciForeignLayerZstd =
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd";
 inline constexpr std::string_view kDockerManifest = "application/vnd.docker.distribution.manifest.v2+json";
 inline constexpr std::string_view kDockerIndex =
     "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -210,6 +216,10 @@ inline constexpr std::string_view kDockerConfig = "application/vnd.docker.contai
 inline constexpr std::string_view kDockerLayer = "application/vnd.docker.image.rootfs.diff.tar";
 inline constexpr std::string_view kDockerLayerGzip = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 inline constexpr std::string_view kDockerLayerZstd = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+inline constexpr std::string_view kDockerForeignLayer =
+    "application/vnd.docker.image.rootfs.foreign.diff.tar";
+inline constexpr std::string_view kDockerForeignLayerGzip =
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 }  // namespace media_type
 
 }  // namespace obd::registry

@@ -19,6 +19,7 @@ constexpr std::array kSides = {RegistrySide::kCommon, RegistrySide::kSource, Reg
 constexpr size_t kMaxPasswordBytes = 64 << 10;
 constexpr uint64_t kMaxRetries = 1000;
 constexpr double kMaxRetryDelaySeconds = 3600;
+constexpr const char* kAllowForeign = "allow-foreign-layers";
 
 std::string prefix_of(RegistrySide side) {
   switch (side) {
@@ -153,6 +154,10 @@ void add_registry_options(cxxopts::Options& options, const std::string& group, R
                                "N")("retry-delay", "seconds before the first repetition; doubles each time",
                                     cxxopts::value<double>()->default_value("0.5"), "SECONDS");
   }
+  if (side == RegistrySide::kSource) {
+    options.add_options(group)(
+        kAllowForeign, "fetch foreign layers from the URLs that the image names, without any login", flag());
+  }
 }
 
 registry::RepositoryOptions read_registry_options(const cxxopts::ParseResult& parsed, RegistrySide side,
@@ -171,6 +176,12 @@ registry::RepositoryOptions read_registry_options(const cxxopts::ParseResult& pa
   options.credential = read_credential(parsed, prefix, in);
   if (side == RegistrySide::kCommon) options.retry = read_retry_policy(parsed);
   return options;
+}
+
+std::unique_ptr<registry::ForeignBlobs> open_foreign_blobs(const cxxopts::ParseResult& parsed,
+                                                           const registry::RepositoryOptions& options) {
+  if (!is_set(parsed, kAllowForeign)) return nullptr;
+  return std::make_unique<registry::ForeignBlobs>(options);
 }
 
 void check_password_stdin(const cxxopts::ParseResult& parsed) {

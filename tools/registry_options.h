@@ -1,9 +1,11 @@
 #pragma once
 
 #include <iosfwd>
+#include <memory>
 #include <span>
 #include <string>
 
+#include "registry/foreign_blobs.h"
 #include "registry/registry.h"
 #include "tools/cxxopts_config.h"
 
@@ -16,7 +18,7 @@ enum class RegistrySide { kCommon, kSource, kTarget };
 
 /// Adds --username, --password-stdin, --plain, --cert-dir, --root-ca, --client-cert and --insecure to a group
 /// of a table; as --src-username and so on, or --dest-username. The common side has -u, --retry and
-/// --retry-delay besides.
+/// --retry-delay besides, the source --allow-foreign-layers.
 void add_registry_options(cxxopts::Options& options, const std::string& group, RegistrySide side);
 
 /// Reads the flags of one side. Throws UsageError for what does not go together. Password from the standard
@@ -25,6 +27,11 @@ void add_registry_options(cxxopts::Options& options, const std::string& group, R
 /// Only one side may have --password-stdin: check_password_stdin().
 registry::RepositoryOptions read_registry_options(const cxxopts::ParseResult& parsed, RegistrySide side,
                                                   std::istream& in);
+
+/// None unless --allow-foreign-layers was given. `options`: how to reach the repository whose images have
+/// such layers. Throws as ForeignBlobs.
+std::unique_ptr<registry::ForeignBlobs> open_foreign_blobs(const cxxopts::ParseResult& parsed,
+                                                           const registry::RepositoryOptions& options);
 
 /// Throws UsageError if more than one side would read the standard input.
 void check_password_stdin(const cxxopts::ParseResult& parsed);

@@ -141,6 +141,11 @@ TEST(RegistryOptions, RetriesOutOfRangeAreRefused) {
   }
 }
 
+TEST(RegistryOptions, ForeignLayersAreReadOnlyOnRequest) {
+  EXPECT_EQ(open_foreign_blobs(parse({}), {}), nullptr);
+  EXPECT_NE(open_foreign_blobs(parse({"--allow-foreign-layers"}), {}), nullptr);
+}
+
 TEST(RegistryHost, IsWhatCredentialsBelongTo) {
   EXPECT_EQ(registry::registry_host("ubuntu"), "docker.io");
   EXPECT_EQ(registry::registry_host("registry-1.docker.io/a/b"), "docker.io");
