@@ -15,6 +15,12 @@ namespace media_type = registry::media_type;
 /// More than any image has; the reference reader stacks at most 255 layers.
 constexpr size_t kMaxLayers = 1000;
 constexpr size_t kMaxIndexEntries = 1000;
+/// Images have one or two; all of them may stand in one error message.
+constexpr size_t kMaxUrls = 16;
+constexpr size_t kMaxUrlBytes = 4096;
+constexpr std::string_view kForeignTypes[] = {
+    media_type::kDockerForeignLayer, media_type::kDockerForeignLayerGzip, media_type::kOciForeignLayer,
+    media_type::kOciForeignLayerGzip, media_type::kOciForeignLayerZstd};
 constexpr std::string_view kArtifactType = "application/vnd.containerd.overlaybd.native.v1+json";
 
 std::string name_of(const Digest& digest) { return fmt::format("manifest {}", digest.text()); }
@@ -46,6 +52,25 @@ Platform parse_platform(const Json& json) {
           .os_version = text_field(json, "os.version")};
 }
 
+/// RFC 3986 allows nothing but these in a URL; a terminal takes them all.
+bool is_plain_url(const std::string& url) {
+  return !url.empty() && url.size() <= kMaxUrlBytes &&
+         std::all_of(url.begin(), url.end(), [](char c) { return c > ' ' && c < '\x7F'; });
+}
+
+std::vector<std::string> parse_urls(const Json& descriptor, const std::string& what) {
+  if (!descriptor.contains("urls") || descriptor.at("urls").is_null()) return {};
+  std::vector<std::string> urls;
+  for (const Json& url : list_member(descriptor, "urls", kMaxUrls, what)) {
+    if (!url.is_string() || !is_plain_url(url.get_ref<const std::string&>())) {
+      throw DataError(fmt::format("{}: entry {} of 'urls' is no URL of at most {} bytes", what,
+                                  urls.size() + 1, kMaxUrlBytes));
+    }
+    urls.push_back(url.get<std::string>());
+  }
+  return urls;
+}
+
 Descriptor parse_descriptor(const Json& json, const std::string& what) {
   const Json& size = member(json, "size", what);
   if (!size.is_number_unsigned()) throw DataError(fmt::format("{}: 'size' is not a number of bytes", what));
@@ -61,6 +86,7 @@ Descriptor parse_descriptor(const Json& json, const std::string& what) {
   if (json.contains("platform") && json.at("platform").is_object()) {
     descriptor.platform = parse_platform(json.at("platform"));
   }
+  if (is_foreign_layer(descriptor)) descriptor.urls = parse_urls(json, what);
   return descriptor;
 }
 
@@ -181,11 +207,19 @@ bool is_attestation(const Descriptor& descriptor) {
   return type != descriptor.annotations.end() && type->second == "attestation-manifest";
 }
 
+bool is_foreign_layer(const Descriptor& layer) {
+  return std::find(std::begin(kForeignTypes), std::end(kForeignTypes), layer.media_type) !=
+         std::end(kForeignTypes);
+}
+
 void require_layer_type(const std::string& media_type) {
   constexpr std::string_view kKnown[] = {media_type::kOciLayer,    media_type::kOciLayerGzip,
                                          media_type::kOciLayerZstd, media_type::kDockerLayer,
                                          media_type::kDockerLayerGzip, media_type::kDockerLayerZstd};
-  if (std::find(std::begin(kKnown), std::end(kKnown), media_type) != std::end(kKnown)) return;
+  const auto is_one_of = [&](const auto& types) {
+    return std::find(std::begin(types), std::end(types), media_type) != std::end(types);
+  };
+  if (is_one_of(kKnown) || is_one_of(kForeignTypes)) return;
   throw DataError(fmt::format("media type '{}' is no layer that can be converted", media_type));
 }
 

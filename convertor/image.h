@@ -34,6 +34,8 @@ struct Descriptor {
   uint64_t size = 0;  // bytes
   std::map<std::string, std::string> annotations = {};
   std::optional<Platform> platform = {};
+  /// Where a foreign layer can be had; of other descriptors they are not read. Never written.
+  std::vector<std::string> urls = {};
 
   registry::BlobId blob() const { return {digest, size}; }
 };
@@ -56,7 +58,8 @@ struct ImageIndex {
 enum class ManifestKind { kImage, kIndex };
 ManifestKind manifest_kind(const std::string& media_type);
 
-/// Parse and check: sizes, digests in form, counts within bounds. Throw DataError that names the digest.
+/// Parse and check: sizes, digests and URLs in form, counts within bounds. Throw DataError that names the
+/// digest.
 ImageManifest parse_manifest(const registry::Manifest& manifest);
 ImageIndex parse_index(const registry::Manifest& manifest);
 /// `manifest` is named in messages; rootfs.type must be "layers".
@@ -67,6 +70,10 @@ bool is_attestation(const Descriptor& descriptor);
 
 /// Throws DataError for a media type that is no layer of ours to read. How it is compressed, its bytes say.
 void require_layer_type(const std::string& media_type);
+
+/// Whether a layer is "foreign" (Docker) or "non-distributable" (OCI): it need not be in the registry, but
+/// where its URLs say.
+bool is_foreign_layer(const Descriptor& layer);
 
 /// sha256(chain ID of the layers below + " " + diff ID); OCI image specification, "Layer ChainID".
 std::vector<Digest> chain_ids(const std::vector<Digest>& diff_ids);

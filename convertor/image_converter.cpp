@@ -174,9 +174,9 @@ void ImageBuild::show_progress(size_t first) {
 
 void ImageBuild::start_sources(size_t applied) {
   while (started_ < image_.manifest.layers.size() && started_ <= applied + kReadAhead) {
-    sources_.push_back(std::make_unique<LayerSource>(workshop_.source, image_.manifest.layers[started_],
-                                                     image_.config.diff_ids[started_], layer_name(started_), chunks_,
-                                                     *progress_[started_], stages_.token()));
+    sources_.push_back(std::make_unique<LayerSource>(
+        workshop_.source_place(), image_.manifest.layers[started_], image_.config.diff_ids[started_],
+        layer_name(started_), chunks_, *progress_[started_], stages_.token()));
     ++started_;
   }
 }
@@ -336,7 +336,7 @@ void ImageBuild::make_manifest() {
 }
 
 ConvertedImage ImageBuild::run() {
-  image_ = read_source_image(workshop_.source, source_, options_, outer_stop_);
+  image_ = read_source_image(workshop_.source_place(), source_, options_, outer_stop_);
   result_.platform = image_.config.platform;
   publish_base();
   const size_t reused = reuse_layers();

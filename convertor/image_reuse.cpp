@@ -60,7 +60,8 @@ std::optional<ConvertedImage> find_converted_image(const RunContext& context, co
   };
   const auto candidate = pull_if_there(context.workshop.target, *row, stop);
   if (!candidate || candidate->media_type != type) return forget();
-  const SourceImage image = read_source_image(context.workshop.source, source, context.workshop.options, stop);
+  const SourceImage image =
+      read_source_image(context.workshop.source_place(), source, context.workshop.options, stop);
   std::vector<Descriptor> layers;
   try {
     layers = parse_manifest(*candidate).layers;

@@ -46,9 +46,10 @@ class LayerSource::QueueSink final : public blockfs::ChunkSink {
   std::shared_ptr<Chunk> chunk_;
 };
 
-LayerSource::LayerSource(registry::Repository& repository, const Descriptor& layer, const Digest& diff_id,
-                         std::string name, blockfs::ChunkPool& pool, LayerProgress& progress, std::stop_token stop)
-    : repository_(repository),
+LayerSource::LayerSource(const SourcePlace& place, const Descriptor& layer, const Digest& diff_id,
+                         std::string name, blockfs::ChunkPool& pool, LayerProgress& progress,
+                         std::stop_token stop)
+    : place_(place),
       layer_(layer),
       diff_id_(diff_id),
       name_(std::move(name)),
@@ -68,8 +69,8 @@ LayerSource::~LayerSource() = default;
 void LayerSource::fetch(std::stop_token stop) {
   progress_.state = LayerProgress::State::kFetching;
   try {
-    repository_.pull_blob(
-        layer_.blob(),
+    pull_layer(
+        place_, layer_,
         [&](std::span<const std::byte> data) {
           progress_.fetched_bytes += data.size();
           while (!data.empty()) {

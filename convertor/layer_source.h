@@ -10,14 +10,14 @@
 #include "common/stage_group.h"
 #include "convertor/image.h"
 #include "convertor/progress.h"
-#include "registry/registry.h"
+#include "convertor/source_image.h"
 
 namespace obd::convertor {
 
 /// A source layer on its way in: fetched, inflated and hashed by threads of its own, which run ahead of the
 /// reader as far as their queues' budgets allow (kBufferedBytes).
 ///
-/// Owns:    its threads. The repository, the pool and `progress` outlive it.
+/// Owns:    its threads. What `place` refers to, the pool and `progress` outlive it.
 /// Threads: one reader.
 /// Errors:  next() and verify() throw what went wrong in any stage.
 class LayerSource final : public blockfs::ChunkStream {
@@ -25,7 +25,7 @@ class LayerSource final : public blockfs::ChunkStream {
   static constexpr uint64_t kBufferedBytes = 6 << 20;
 
   /// Starts at once. `name` stands in messages.
-  LayerSource(registry::Repository& repository, const Descriptor& layer, const Digest& diff_id, std::string name,
+  LayerSource(const SourcePlace& place, const Descriptor& layer, const Digest& diff_id, std::string name,
               blockfs::ChunkPool& pool, LayerProgress& progress, std::stop_token stop);
   ~LayerSource() override;
 
@@ -42,7 +42,7 @@ class LayerSource final : public blockfs::ChunkStream {
   void inflate(std::stop_token stop);
   void hash(std::stop_token stop);
 
-  registry::Repository& repository_;
+  const SourcePlace place_;
   const Descriptor layer_;
   const Digest diff_id_;
   const std::string name_;

@@ -18,7 +18,10 @@ void copy(registry::Repository& source, registry::Repository& target, const Desc
   } else {
     const ImageManifest image = parse_manifest(manifest);
     registry::copy_blob(source, target, image.config.blob(), stop);
-    for (const Descriptor& layer : image.layers) registry::copy_blob(source, target, layer.blob(), stop);
+    for (const Descriptor& layer : image.layers) {
+      // What may not be distributed stays where its URLs are, as in a push by Docker.
+      if (layer.urls.empty()) registry::copy_blob(source, target, layer.blob(), stop);
+    }
   }
   target.push_manifest(std::nullopt, manifest.media_type, manifest.bytes, stop);
 }

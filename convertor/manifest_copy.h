@@ -7,8 +7,8 @@
 
 namespace obd::convertor {
 
-/// Brings a manifest, or an index with all that it names, to another repository, byte for byte. Nothing to do where
-/// both are one. Indexes may be nested up to 4 deep.
+/// Brings a manifest, or an index with all that it names, to another repository, byte for byte. Nothing to do
+/// where both are one. Foreign layers that have URLs are left to these. Indexes may be nested up to 4 deep.
 void copy_manifest(registry::Repository& source, registry::Repository& target, const Descriptor& manifest,
                    const std::stop_token& stop);
 

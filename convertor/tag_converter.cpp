@@ -109,7 +109,8 @@ bool GraphConverter::is_wanted(Node& node) {
   const auto& wanted = workshop_.options.platforms;
   if (wanted.empty()) return true;
   if (!node.platform) {
-    const SourceImage image = read_source_image(workshop_.source, node.manifest, workshop_.options, stop_);
+    const SourceImage image =
+        read_source_image(workshop_.source_place(), node.manifest, workshop_.options, stop_);
     node.platform = image.config.platform;
   }
   if (std::any_of(wanted.begin(), wanted.end(), [&](const Platform& one) { return one.matches(*node.platform); })) {

@@ -3,6 +3,7 @@
 #include "blockfs/worker_pool.h"
 #include "convertor/options.h"
 #include "convertor/progress.h"
+#include "convertor/source_image.h"
 #include "dedupdb/dedup_db.h"
 #include "registry/registry.h"
 
@@ -17,6 +18,10 @@ struct Workshop {
   ConvertOptions options;
   /// What earlier runs made is found here, and what this one makes is recorded; null: nothing is reused.
   dedupdb::DedupDb* db = nullptr;
+  /// Reads foreign layers; null: they are refused.
+  registry::ForeignBlobs* foreign = nullptr;
+
+  SourcePlace source_place() const { return {source, foreign}; }
 };
 
 }  // namespace obd::convertor

@@ -30,8 +30,8 @@ std::optional<Challenge> of_scheme(const std::vector<Challenge>& challenges, std
   return found == challenges.end() ? std::nullopt : std::optional(*found);
 }
 
-std::string bearer_header(const Token& token) {
-  return fmt::format("Bearer {}", token.text);
+std::string bearer_header(std::string_view token) {
+  return fmt::format("Bearer {}", token);
 }
 
 bool can_do_basic(const std::optional<Credential>& credential) {
@@ -86,6 +86,7 @@ std::optional<Credential> Authenticator::search(const std::stop_token& stop) {
   if (found) {
     secrets_.add_credential(found->password);
     secrets_.add_credential(found->identity_token);
+    secrets_.add_credential(found->registry_token);
     if (!found->password.empty()) {
       secrets_.add_credential(basic_authorization(found->user, found->password).substr(6));
     }
@@ -110,6 +111,8 @@ std::optional<Authorization> Authenticator::authorization(const ScopeSet& scopes
 Authorization Authenticator::bearer(const TokenRealm& realm, const ScopeSet& scopes,
                                     const std::stop_token& stop) {
   const std::optional<Credential> login = credential(stop);
+  if (login && !login->registry_token.empty())
+    return {.header = bearer_header(login->registry_token), .is_final = true};
   std::unique_lock lock(mutex_);
   Slot& slot = slots_[scopes.text()];
   changed_.wait(lock, stop, [&] { return !slot.fetching; });
@@ -130,7 +133,7 @@ Authorization Authenticator::bearer(const TokenRealm& realm, const ScopeSet& sco
     changed_.notify_all();
     if (failure) std::rethrow_exception(failure);
   }
-  return {bearer_header(*slot.token), slot.token->ends_at};
+  return {bearer_header(slot.token->text), slot.token->ends_at};
 }
 
 bool Authenticator::learn(const HttpResponse& response, const std::optional<Authorization>& used,
@@ -143,6 +146,7 @@ bool Authenticator::learn(const HttpResponse& response, const std::optional<Auth
   if (response.status != 401 && response.status != 403) return false;
   const std::vector<Challenge> challenges = challenges_of(response);
   if (auto bearer = of_scheme(challenges, "bearer")) {
+    if (used && used->is_final) return false;
     const bool more_is_needed = parameter(*bearer, "error") == "insufficient_scope";
     const bool widened = more_is_needed && scopes.widen(parameter(*bearer, "scope"));
     if (response.status == 403 && !widened) return false;
@@ -169,7 +173,7 @@ void Authenticator::forget(const std::optional<Authorization>& refused) {
   if (!refused) return;
   const std::lock_guard lock(mutex_);
   for (auto& [scopes, slot] : slots_) {
-    if (slot.token && refused->header == bearer_header(*slot.token)) slot.token.reset();
+    if (slot.token && refused->header == bearer_header(slot.token->text)) slot.token.reset();
   }
 }
 

@@ -27,11 +27,13 @@ using CredentialFinder = std::function<std::optional<Credential>(const std::stop
 struct Authorization {
   std::string header;
   std::optional<std::chrono::steady_clock::time_point> ends_at = {};
+  /// A token that was given to us: there is no other to be had in its place.
+  bool is_final = false;
 };
 
 /// Logs in to one repository, in the way that the registry asks for: not at all, with the password (Basic),
-/// or with tokens that a third party issues (Bearer). Nothing is sent, or looked for, before the registry has
-/// asked.
+/// or with tokens (Bearer) that a third party issues or that are part of the credential. Nothing is sent, or
+/// looked for, before the registry has asked.
 ///
 /// Threads: any number at once; a credential is looked for once and a token is fetched once, while the others
 ///          wait for it.

@@ -88,6 +88,14 @@ HttpResponse RegistryClient::send_once(const Call& call, const std::stop_token& 
   }
 }
 
+HttpResponse RegistryClient::get_blob(const BlobId& blob, std::vector<Header> headers, ResponseSink sink,
+                                      const std::stop_token& stop) {
+  Call call{.request = {.method = "GET", .url = url(fmt::format("blobs/{}", blob.digest.text()), stop)}};
+  call.request.headers = std::move(headers);
+  call.request.sink = std::move(sink);
+  return send_once(call, stop);
+}
+
 void RegistryClient::fail(const Call& call, const HttpResponse& response, const std::string& origin) const {
   throw_status(response,
                {.method = call.request.method,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "registry/auth.h"
+#include "registry/blob_server.h"
 #include "registry/reference.h"
 #include "registry/retry.h"
 #include "registry/transport.h"
@@ -52,7 +53,7 @@ struct Call {
 ///
 /// Threads: any number at once.
 /// Errors:  AuthError for 401 and 403; StatusError for other statuses that are no answers; TransportError.
-class RegistryClient {
+class RegistryClient final : public BlobServer {
  public:
   RegistryClient(RepositoryName name, ClientOptions options);
 
@@ -64,8 +65,12 @@ class RegistryClient {
   /// send() without retries, for callers that go on from where they were.
   HttpResponse send_once(const Call& call, const std::stop_token& stop);
 
+  std::string display_name() const override { return name_.display; }
+  HttpResponse get_blob(const BlobId& blob, std::vector<Header> headers, ResponseSink sink,
+                        const std::stop_token& stop) override;
+  const RetryPolicy& retry_policy() const override { return options_.retry; }
+
   const RepositoryName& name() const { return name_; }
-  const RetryPolicy& retry_policy() const { return options_.retry; }
   const TransportOptions& transport_options() const { return options_.transport; }
   const ParallelOptions& parallel_options() const { return options_.parallel; }
 

@@ -133,7 +133,8 @@ class LoginFile {
   std::optional<Credential> login_of(const std::string& key, const Json& entry) const {
     Credential login{.user = text_field(entry, "username"),
                      .password = text_field(entry, "password"),
-                     .identity_token = text_field(entry, "identitytoken")};
+                     .identity_token = text_field(entry, "identitytoken"),
+                     .registry_token = text_field(entry, "registrytoken")};
     if (const std::string encoded = text_field(entry, "auth"); !encoded.empty()) {
       const auto decoded = base64_decode(encoded);
       const size_t colon = decoded ? decoded->find(':') : std::string::npos;
@@ -146,12 +147,8 @@ class LoginFile {
       login.password.resize(
           std::min(login.password.find('\0'), login.password.size()));  // Docker pads with them
     }
-    if (!login.identity_token.empty() || !login.user.empty()) return login;
-    if (!text_field(entry, "registrytoken").empty()) {
-      spdlog::warn("{}: the entry for {} has only a 'registrytoken', which is not used", file_.path.string(),
-                   key);
-    }
-    return std::nullopt;
+    const bool empty = login.registry_token.empty() && login.identity_token.empty() && login.user.empty();
+    return empty ? std::nullopt : std::optional(std::move(login));
   }
 
   const AuthFile& file_;

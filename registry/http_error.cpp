@@ -79,7 +79,7 @@ std::string hint_for(const HttpResponse& response, const std::string& code, cons
   switch (response.status) {
     case 401:
       return context.has_credential
-                 ? "the user name and the password were not accepted"
+                 ? "the login that it was given was not accepted"
                  : fmt::format("{} wants a login: give a user name and a password", context.repository);
     case 403:
       return fmt::format("{} may not {} {}", context.has_credential ? "this user" : "who has not logged in",

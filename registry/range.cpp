@@ -38,9 +38,9 @@ std::optional<ContentRange> parse_content_range(std::string_view text) {
 
 }  // namespace
 
-RangeReader::RangeReader(RegistryClient& client, BlobId blob, uint64_t begin, uint64_t end, Consumer consume,
+RangeReader::RangeReader(BlobServer& server, BlobId blob, uint64_t begin, uint64_t end, Consumer consume,
                          Options options)
-    : client_(client),
+    : server_(server),
       blob_(std::move(blob)),
       position_(begin),
       end_(end),
@@ -50,7 +50,7 @@ RangeReader::RangeReader(RegistryClient& client, BlobId blob, uint64_t begin, ui
 }
 
 void RangeReader::run(const std::stop_token& stop) {
-  Retries retries(client_.retry_policy(), stop);
+  Retries retries(server_.retry_policy(), stop);
   for (;;) {
     const uint64_t before = position_;
     try {
@@ -66,21 +66,20 @@ void RangeReader::run(const std::stop_token& stop) {
 }
 
 void RangeReader::request_rest(const std::stop_token& stop) {
-  Call call{
-      .request = {.method = "GET", .url = client_.url(fmt::format("blobs/{}", blob_.digest.text()), stop)}};
+  std::vector<Header> headers;
   if (position_ > 0 || end_ < blob_.size) {
-    call.request.headers.push_back({"Range", fmt::format("bytes={}-{}", position_, end_ - 1)});
+    headers.push_back({"Range", fmt::format("bytes={}-{}", position_, end_ - 1)});
   }
-  call.request.sink = [this](const HttpResponse& head, std::span<const std::byte> data) {
+  const ResponseSink sink = [this](const HttpResponse& head, std::span<const std::byte> data) {
     return take(head, data);
   };
   body_position_.reset();
-  client_.send_once(call, stop);
+  const HttpResponse response = server_.get_blob(blob_, std::move(headers), sink, stop);
   if (consumer_failure_) std::rethrow_exception(consumer_failure_);
   if (position_ < end_ && !left_) {
-    throw NetworkError(fmt::format("GET {}: the answer ended at byte {} of {}", call.request.url.redacted(),
-                                   position_, end_),
-                       0, true);
+    throw NetworkError(
+        fmt::format("GET {}: the answer ended at byte {} of {}", response.url->redacted(), position_, end_),
+        0, true);
   }
 }
 
@@ -113,7 +112,7 @@ bool RangeReader::take(const HttpResponse& head, std::span<const std::byte> data
 uint64_t RangeReader::start_of(const HttpResponse& head) const {
   if (head.status != 206) {
     if (options_.partial_only) {
-      throw RangesUnsupported(fmt::format("{}: the server sends no parts of blobs", client_.name().display));
+      throw RangesUnsupported(fmt::format("{}: the server sends no parts of blobs", server_.display_name()));
     }
     const auto length = head.header("content-length");
     if (length && parse_number(*length) != blob_.size) wrong_size(length->substr(0, 20));
@@ -123,7 +122,7 @@ uint64_t RangeReader::start_of(const HttpResponse& head) const {
   if (!range || range->first > position_) {
     throw DataError(
         fmt::format("{}: blob {}: bytes from {} on were asked for, others came (Content-Range '{}')",
-                    client_.name().display, blob_.digest.text(), position_,
+                    server_.display_name(), blob_.digest.text(), position_,
                     head.header("content-range").value_or("").substr(0, 80)));
   }
   if (range->total && *range->total != blob_.size) wrong_size(std::to_string(*range->total));
@@ -131,7 +130,7 @@ uint64_t RangeReader::start_of(const HttpResponse& head) const {
 }
 
 void RangeReader::wrong_size(const std::string& found) const {
-  throw DataError(fmt::format("{}: blob {} has {} bytes, not {}", client_.name().display, blob_.digest.text(),
+  throw DataError(fmt::format("{}: blob {} has {} bytes, not {}", server_.display_name(), blob_.digest.text(),
                               found, blob_.size));
 }
 

@@ -3,9 +3,10 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <span>
 
-#include "registry/client.h"
+#include "registry/blob_server.h"
 
 namespace obd::registry {
 
@@ -29,10 +30,11 @@ class RangeReader {
     /// Asked after each call of the consumer: whether to return before the end.
     std::function<bool()> leave = {};
   };
-  /// `client` must outlive this. `end` is at most `blob.size`.
-  RangeReader(RegistryClient& client, BlobId blob, uint64_t begin, uint64_t end, Consumer consume)
-      : RangeReader(client, std::move(blob), begin, end, std::move(consume), Options{}) {}
-  RangeReader(RegistryClient& client, BlobId blob, uint64_t begin, uint64_t end, Consumer consume, Options options);
+  /// `server` must outlive this. `end` is at most `blob.size`.
+  RangeReader(BlobServer& server, BlobId blob, uint64_t begin, uint64_t end, Consumer consume)
+      : RangeReader(server, std::move(blob), begin, end, std::move(consume), Options{}) {}
+  RangeReader(BlobServer& server, BlobId blob, uint64_t begin, uint64_t end, Consumer consume,
+              Options options);
 
   /// Returns once every byte was consumed. DataError if the server has a blob of another size.
   void run(const std::stop_token& stop);
@@ -44,7 +46,7 @@ class RangeReader {
   uint64_t start_of(const HttpResponse& head) const;
   [[noreturn]] void wrong_size(const std::string& found) const;
 
-  RegistryClient& client_;
+  BlobServer& server_;
   const BlobId blob_;
   uint64_t position_;
   const uint64_t end_;

@@ -127,12 +127,14 @@ void copy_blob(Repository& source, Repository& target, const BlobId& blob, std::
 /// pull_blob() into memory. Throws DataError if the blob claims to be larger than kMaxManifestBytes.
 std::string pull_small_blob(Repository& repository, const BlobId& blob, std::stop_token stop);
 
-/// The user and the password of one host, or an identity token that stands for both. Never printed.
+/// The user and the password of one host, or a token that stands for both. Never printed.
 struct Credential {
   std::string user = {};
   std::string password = {};
   /// For token services alone (OAuth2 calls it a refresh token). Used before user and password where it is set.
   std::string identity_token = {};
+  /// For the registry itself, which wants a bearer token: no service is asked for one then.
+  std::string registry_token = {};
 
   bool operator==(const Credential&) const = default;
 };
@@ -201,6 +203,12 @@ inline constexpr std::string_view kOciConfig = "application/vnd.oci.image.config
 inline constexpr std::string_view kOciLayer = "application/vnd.oci.image.layer.v1.tar";
 inline constexpr std::string_view kOciLayerGzip = "application/vnd.oci.image.layer.v1.tar+gzip";
 inline constexpr std::string_view kOciLayerZstd = "application/vnd.oci.image.layer.v1.tar+zstd";
+inline constexpr std::string_view kOciForeignLayer =
+    "application/vnd.oci.image.layer.nondistributable.v1.tar";
+inline constexpr std::string_view kOciForeignLayerGzip =
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+inline constexpr std::string_view kOciForeignLayerZstd =
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd";
 inline constexpr std::string_view kDockerManifest = "application/vnd.docker.distribution.manifest.v2+json";
 inline constexpr std::string_view kDockerIndex =
     "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -208,6 +216,10 @@ inline constexpr std::string_view kDockerConfig = "application/vnd.docker.contai
 inline constexpr std::string_view kDockerLayer = "application/vnd.docker.image.rootfs.diff.tar";
 inline constexpr std::string_view kDockerLayerGzip = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 inline constexpr std::string_view kDockerLayerZstd = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+inline constexpr std::string_view kDockerForeignLayer =
+    "application/vnd.docker.image.rootfs.foreign.diff.tar";
+inline constexpr std::string_view kDockerForeignLayerGzip =
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 }  // namespace media_type
 
 }  // namespace obd::registry

@@ -187,8 +187,7 @@ CURLcode TlsContext::Material::on_context(CURL*, void* context, void* self) noex
 TlsContext::TlsContext(std::unique_ptr<Material> material) : material_(std::move(material)) {}
 TlsContext::~TlsContext() = default;
 
-std::shared_ptr<const TlsContext> TlsContext::load(const TlsOptions& options) {
-  if (options == TlsOptions{}) return nullptr;
+std::unique_ptr<TlsContext::Material> TlsContext::read(const TlsOptions& options) {
   auto material = std::make_unique<Material>();
   material->insecure = options.insecure;
   for (const auto& pair : options.client_certificates) {
@@ -196,6 +195,18 @@ std::shared_ptr<const TlsContext> TlsContext::load(const TlsOptions& options) {
   }
   for (const fs::path& file : options.root_cas) material->add_authorities(file);
   for (const fs::path& directory : options.cert_dirs) material->add_directory(directory);
+  return material;
+}
+
+std::shared_ptr<const TlsContext> TlsContext::load(const TlsOptions& options) {
+  if (options == TlsOptions{}) return nullptr;
+  return std::shared_ptr<const TlsContext>(new TlsContext(read(options)));
+}
+
+std::shared_ptr<const TlsContext> TlsContext::load_trust(const TlsOptions& options) {
+  if (options == TlsOptions{}) return nullptr;
+  auto material = read(options);
+  material->pairs.clear();
   return std::shared_ptr<const TlsContext>(new TlsContext(std::move(material)));
 }
 

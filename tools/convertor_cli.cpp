@@ -125,6 +125,7 @@ ExitCode convert(const ConvertorRequest& request, Run& run, const cxxopts::Parse
   raise_file_limit();
   const WorkDirectory work_directory(request.convert.work_directory);
   const Repositories repositories = open_repositories(request);
+  const auto foreign = open_foreign_blobs(parsed, request.source);
   const auto db = open_db(request, run.stop());
   blockfs::WorkerPool pool(request.threads);
   const convertor::Workshop workshop{.source = *repositories.source,
@@ -132,7 +133,8 @@ ExitCode convert(const ConvertorRequest& request, Run& run, const cxxopts::Parse
                                      .pool = pool,
                                      .progress = progress,
                                      .options = request.convert,
-                                     .db = db.get()};
+                                     .db = db.get(),
+                                     .foreign = foreign.get()};
   const convertor::ConvertResult result =
       convertor::convert_reference(workshop, request.reference, request.output_tag, run.stop());
   const auto print = run.json ? print_json_result : print_text_result;

@@ -15,8 +15,6 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxThreads = 1024;
 constexpr uint64_t kMinMetadataBudgetMib = 1;
-constexpr uint64_t kMaxRetries = 1000;
-constexpr double kMaxRetryDelaySeconds = 3600;
 
 std::string text(const cxxopts::ParseResult& parsed, const char* name) {
   return parsed.count(name) > 0 ? parsed[name].as<std::string>() : std::string();
@@ -120,21 +118,12 @@ convertor::ConvertOptions convert_options(const cxxopts::ParseResult& parsed) {
   return options;
 }
 
-std::chrono::milliseconds retry_delay(double seconds) {
-  if (!(seconds >= 0 && seconds <= kMaxRetryDelaySeconds)) {
-    throw UsageError(fmt::format("--retry-delay {} is not within 0 to {} seconds", seconds, kMaxRetryDelaySeconds));
-  }
-  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
-}
-
 /// A credential without a prefix was given for the source, or for the one registry there is: another host does not
 /// get it.
 void read_registries(const cxxopts::ParseResult& parsed, std::istream& in, ConvertorRequest& request) {
   check_password_stdin(parsed);
   registry::RepositoryOptions common = read_registry_options(parsed, RegistrySide::kCommon, in);
   common.work_directory = request.convert.work_directory;
-  common.retry.tries = static_cast<int>(number(parsed, "retry", 0, kMaxRetries)) + 1;
-  common.retry.first_delay = retry_delay(parsed["retry-delay"].as<double>());
   const auto source = read_registry_options(parsed, RegistrySide::kSource, in);
   const auto target = read_registry_options(parsed, RegistrySide::kTarget, in);
   const std::string source_host = registry::registry_host(request.source_name);
@@ -142,7 +131,6 @@ void read_registries(const cxxopts::ParseResult& parsed, std::istream& in, Conve
   const bool for_target = source_host == target_host || source_host.empty();
   request.source = merge_registry_options(common, source, true);
   request.target = merge_registry_options(common, target, for_target);
-  request.source.retry = request.target.retry = common.retry;
   if (common.credential && !target.credential && !for_target && !target_host.empty()) {
     spdlog::warn("--username is for {}, not for {}: use --src-username and --dest-username", source_host, target_host);
   }
@@ -206,9 +194,6 @@ cxxopts::Options convertor_options() {
       "threads", "threads that compress; 0: one for each core", count("0"), "N")(
       "concurrency-limit", "images of an index converted at a time; 0: no limit", count("4"), "N")(
       "metadata-budget", "memory for filesystem metadata, in MiB", count("384"), "MIB")(
-      "retry", "how often a request that failed for the moment is repeated without progress", count("4"), "N")(
-      "retry-delay", "seconds before the first repetition; doubles each time",
-      cxxopts::value<double>()->default_value("0.5"), "SECONDS")(
       "disable-sparse", "accepted for compatibility: no uncompressed layer is written, sparse or not",
       flag())("no-upload", "convert, but push nothing", flag())(
       "reserve", "keep each layer's blob in --dir", flag())("dump-manifest",

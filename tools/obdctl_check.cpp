@@ -8,6 +8,7 @@
 #include "common/bounded_queue.h"
 #include "common/error.h"
 #include "common/stage_group.h"
+#include "convertor/source_image.h"
 #include "tools/check_compare.h"
 #include "tools/obdctl.h"
 #include "tools/obdctl_images.h"
@@ -33,6 +34,9 @@ struct Side {
   std::unique_ptr<registry::Repository> repository;  // null: files
   std::string reference;
   Files files;
+  std::unique_ptr<registry::ForeignBlobs> foreign = nullptr;  // of the source, where they are allowed
+
+  convertor::SourcePlace place() const { return {*repository, foreign.get()}; }
 };
 
 std::string text_of(const cxxopts::ParseResult& parsed, const std::string& option) {
@@ -51,7 +55,7 @@ Side parse_side(const registry::RepositoryOptions& options, Files files, std::st
   if (!files.empty()) return {nullptr, {}, std::move(files)};
   if (where.empty() || reference.empty())
     throw UsageError(fmt::format("the {} is missing: give {}", what, wanted));
-  return {open_repository_operand(where, options), std::move(reference), {}};
+  return {registry::open_repository(where, options), std::move(reference), {}};
 }
 
 /// How to reach the repositories of both sides.
@@ -64,7 +68,7 @@ struct Registries {
 Registries read_registries(const cxxopts::ParseResult& parsed, std::istream& in) {
   check_password_stdin(parsed);
   warn_of_passwords(parsed);
-  const auto common = read_registry_options(parsed, RegistrySide::kCommon, in);
+  const auto common = with_temporary_files(read_registry_options(parsed, RegistrySide::kCommon, in));
   const auto source = read_registry_options(parsed, RegistrySide::kSource, in);
   const std::string host = registry::registry_host(text_of(parsed, "repository"));
   const std::string other = text_of(parsed, "source");
@@ -80,9 +84,11 @@ Side parse_source(const cxxopts::ParseResult& parsed, const registry::Repository
     throw UsageError("--input-digest has the form sha256:<64 hex digits>");
   }
   const std::string other = text_of(parsed, "source");
-  return parse_side(options, files_of(parsed, "source-layer"),
-                    other.empty() ? text_of(parsed, "repository") : other, tag.empty() ? digest : tag,
-                    "source image", "--repository and --input-tag or --input-digest, or --source-layer");
+  Side side = parse_side(options, files_of(parsed, "source-layer"),
+                         other.empty() ? text_of(parsed, "repository") : other, tag.empty() ? digest : tag,
+                         "source image", "--repository and --input-tag or --input-digest, or --source-layer");
+  side.foreign = open_foreign_blobs(parsed, options);
+  return side;
 }
 
 Side parse_converted(const cxxopts::ParseResult& parsed, const registry::RepositoryOptions& options) {
@@ -92,15 +98,16 @@ Side parse_converted(const cxxopts::ParseResult& parsed, const registry::Reposit
 }
 
 /// Pulls in a thread of its own; all of the blob is verified once this returns.
-std::vector<LayerMember> pull_layer(registry::Repository& repository, const convertor::Descriptor& layer,
-                                    const std::string& name, const std::stop_token& stop) {
+std::vector<LayerMember> read_remote_layer(const convertor::SourcePlace& place,
+                                           const convertor::Descriptor& layer, const std::string& name,
+                                           const std::stop_token& stop) {
   BoundedQueue<std::vector<std::byte>> queue(kQueueBytes);
   StageGroup group(stop);
   group.start("fetch", [&](std::stop_token token) {
     const auto push = [&](std::span<const std::byte> piece) {
       queue.push(std::vector<std::byte>(piece.begin(), piece.end()), piece.size(), token);
     };
-    repository.pull_blob(layer.blob(), push, token);
+    convertor::pull_layer(place, layer, push, token);
     queue.close();
   });
   std::vector<LayerMember> members;
@@ -175,7 +182,7 @@ class Checker {
         ++totals_.differences;
         continue;
       }
-      check_pair(single ? "" : image.label(), source_of(*source.repository, image),
+      check_pair(single ? "" : image.label(), source_of(source.place(), image),
                  blobs_of(*converted.repository, *other));
       to.images.erase(other);
     }
@@ -185,12 +192,12 @@ class Checker {
     }
   }
 
-  Apply source_of(registry::Repository& repository, const LoadedImage& image) {
-    return [this, &repository, &image](ExpectedTree& tree) {
+  Apply source_of(const convertor::SourcePlace& place, const LoadedImage& image) {
+    return [this, place, &image](ExpectedTree& tree) {
       for (size_t i = 0; i < image.manifest.layers.size(); ++i) {
         const convertor::Descriptor& layer = image.manifest.layers[i];
         const std::string name = fmt::format("source layer {} ({})", i, layer.digest.text());
-        apply(tree, name, pull_layer(repository, layer, name, run_.stop()));
+        apply(tree, name, read_remote_layer(place, layer, name, run_.stop()));
       }
     };
   }
@@ -203,8 +210,8 @@ class Checker {
       };
     }
     return [this, &side](ExpectedTree& tree) {
-      source_of(*side.repository,
-                only_image(load_images(*side.repository, side.reference, run_.stop()), ImageKind::kSource))(tree);
+      source_of(side.place(), only_image(load_images(*side.repository, side.reference, run_.stop()),
+                                         ImageKind::kSource))(tree);
     };
   }
 

@@ -4,6 +4,7 @@
 #include <ostream>
 
 #include "common/error.h"
+#include "registry/foreign_blobs.h"
 #include "tools/obdctl.h"
 #include "tools/obdctl_blob.h"
 #include "tools/obdctl_images.h"
@@ -79,6 +80,8 @@ class Inspector {
     const Json identity = {
         {"number", number}, {"digest", layer.digest.text()}, {"media_type", layer.media_type}};
     const std::string title = fmt::format("  layer {} {}", number, layer.digest.text());
+    // It need not be there, and is no overlaybd layer.
+    if (convertor::is_foreign_layer(layer)) return print_ordinary(layer, identity, title);
     const bool annotated = layer.annotations.contains(convertor::annotation::kBlobDigest);
     try {
       const auto blob = blockfs::open_layer_blob(repository.open_blob(layer.blob()));
@@ -86,18 +89,21 @@ class Inspector {
     } catch (const DataError& error) {
       // An ordinary image is a fair thing to look at; a layer that claims to be overlaybd must be one.
       if (annotated && layer.media_type.ends_with(".tar")) throw;
-      print_foreign(layer, identity, title);
+      print_ordinary(layer, identity, title);
     }
   }
 
-  void print_foreign(const convertor::Descriptor& layer, Json identity, const std::string& title) {
+  void print_ordinary(const convertor::Descriptor& layer, Json identity, const std::string& title) {
+    const std::string hosts = registry::hosts_of(layer.urls);
     if (run_.json) {
       identity["type"] = "foreign_layer";
       identity["blob_bytes"] = layer.size;
+      if (!hosts.empty()) identity["hosts"] = hosts;
       return print_json(identity);
     }
-    out_ << fmt::format("{}\n    {}, {} bytes ({}): not an overlaybd layer\n", title,
-                        printable(layer.media_type), layer.size, human_bytes(layer.size));
+    out_ << fmt::format("{}\n    {}, {} bytes ({}): not an overlaybd layer{}\n", title,
+                        printable(layer.media_type), layer.size, human_bytes(layer.size),
+                        hosts.empty() ? "" : "; to be had from " + hosts);
   }
 
   void print(const char* type, const std::string& title, const BlobFacts& facts, const Json& identity,

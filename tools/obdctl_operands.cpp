@@ -36,10 +36,9 @@ void add_operand_options(cxxopts::Options& options, const char* files_help) {
   options.positional_help("[FILE...]");
 }
 
-std::unique_ptr<registry::Repository> open_repository_operand(const std::string& where,
-                                                              registry::RepositoryOptions options) {
+registry::RepositoryOptions with_temporary_files(registry::RepositoryOptions options) {
   options.work_directory = std::filesystem::temp_directory_path();
-  return registry::open_repository(where, options);
+  return options;
 }
 
 Operands parse_operands(const cxxopts::ParseResult& parsed, std::istream& in) {
@@ -56,8 +55,8 @@ Operands parse_operands(const cxxopts::ParseResult& parsed, std::istream& in) {
   if (where.empty()) return operands;
   operands.reference = parse_reference(parsed);
   warn_of_passwords(parsed);
-  operands.repository =
-      open_repository_operand(where, read_registry_options(parsed, RegistrySide::kCommon, in));
+  operands.repository = registry::open_repository(
+      where, with_temporary_files(read_registry_options(parsed, RegistrySide::kCommon, in)));
   return operands;
 }
 

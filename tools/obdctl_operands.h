@@ -29,9 +29,8 @@ void add_operand_options(cxxopts::Options& options, const char* files_help);
 /// Throws UsageError unless either an image or files were given. A password may come from `in`.
 Operands parse_operands(const cxxopts::ParseResult& parsed, std::istream& in);
 
-/// Opens `where`, for reading, with temporary files where they usually are.
-std::unique_ptr<registry::Repository> open_repository_operand(const std::string& where,
-                                                              registry::RepositoryOptions options);
+/// `options` with temporary files where they usually are.
+registry::RepositoryOptions with_temporary_files(registry::RepositoryOptions options);
 
 /// A blob for reading all of it in any order. One of a layout or an archive is read where it lies, unverified; one of a
 /// remote registry is pulled and verified first, into memory or a file without a name.

@@ -17,6 +17,9 @@ using Texts = std::vector<std::string>;
 
 constexpr std::array kSides = {RegistrySide::kCommon, RegistrySide::kSource, RegistrySide::kTarget};
 constexpr size_t kMaxPasswordBytes = 64 << 10;
+constexpr uint64_t kMaxRetries = 1000;
+constexpr double kMaxRetryDelaySeconds = 3600;
+constexpr const char* kAllowForeign = "allow-foreign-layers";
 
 std::string prefix_of(RegistrySide side) {
   switch (side) {
@@ -80,6 +83,19 @@ registry::TlsOptions::ClientCertificate parse_client_certificate(const std::stri
   return {text.substr(0, colon), text.substr(colon + 1)};
 }
 
+registry::RetryPolicy read_retry_policy(const cxxopts::ParseResult& parsed) {
+  const auto retries = parsed["retry"].as<uint64_t>();
+  if (retries > kMaxRetries)
+    throw UsageError(fmt::format("--retry {} is not within 0 to {}", retries, kMaxRetries));
+  const auto seconds = parsed["retry-delay"].as<double>();
+  if (!(seconds >= 0 && seconds <= kMaxRetryDelaySeconds)) {
+    throw UsageError(
+        fmt::format("--retry-delay {} is not within 0 to {} seconds", seconds, kMaxRetryDelaySeconds));
+  }
+  return {.tries = static_cast<int>(retries) + 1,
+          .first_delay = std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000))};
+}
+
 template <class T>
 void join(std::vector<T>& own, const std::vector<T>& common) {
   own.insert(own.end(), common.begin(), common.end());
@@ -131,6 +147,17 @@ void add_registry_options(cxxopts::Options& options, const std::string& group, R
       list(), "DIR")(prefix + "root-ca", "trust this authority too; may be repeated", list(), "FILE")(
       prefix + "client-cert", "certificate to show to the registry; may be repeated", list(), "CERT:KEY")(
       prefix + "insecure", "trust any certificate, and try plain HTTP too", flag());
+  if (side == RegistrySide::kCommon) {
+    options.add_options(group)("retry",
+                               "how often a request that failed for the moment is repeated without progress",
+                               cxxopts::value<uint64_t>()->default_value("4"),
+                               "N")("retry-delay", "seconds before the first repetition; doubles each time",
+                                    cxxopts::value<double>()->default_value("0.5"), "SECONDS");
+  }
+  if (side == RegistrySide::kSource) {
+    options.add_options(group)(
+        kAllowForeign, "fetch foreign layers from the URLs that the image names, without any login", flag());
+  }
 }
 
 registry::RepositoryOptions read_registry_options(const cxxopts::ParseResult& parsed, RegistrySide side,
@@ -147,7 +174,14 @@ registry::RepositoryOptions read_registry_options(const cxxopts::ParseResult& pa
     options.tls.client_certificates.push_back(parse_client_certificate(pair, prefix + "client-cert"));
   }
   options.credential = read_credential(parsed, prefix, in);
+  if (side == RegistrySide::kCommon) options.retry = read_retry_policy(parsed);
   return options;
+}
+
+std::unique_ptr<registry::ForeignBlobs> open_foreign_blobs(const cxxopts::ParseResult& parsed,
+                                                           const registry::RepositoryOptions& options) {
+  if (!is_set(parsed, kAllowForeign)) return nullptr;
+  return std::make_unique<registry::ForeignBlobs>(options);
 }
 
 void check_password_stdin(const cxxopts::ParseResult& parsed) {
@@ -176,6 +210,9 @@ registry::RepositoryOptions merge_registry_options(const registry::RepositoryOpt
   join(own.tls.root_cas, common.tls.root_cas);
   join(own.tls.client_certificates, common.tls.client_certificates);
   if (!own.credential && common_credential) own.credential = common.credential;
+  own.retry = common.retry;
+  own.work_directory = common.work_directory;
+  own.spool_memory_bytes = common.spool_memory_bytes;
   return own;
 }
 

@@ -1,4 +1,4 @@
-"""Servers around a docker-registry: certificates, a TLS proxy, a token service, a place that never answers."""
+"""Servers around a docker-registry: certificates, a TLS proxy, a token service, files, a place that never answers."""
 
 import base64
 import json
@@ -201,6 +201,40 @@ def _raw_signature(der):
     first = der[4:4 + der[3]]
     second = der[6 + der[3]:]
     return b"".join(int.from_bytes(number, "big").to_bytes(32, "big") for number in (first, second))
+
+
+class FileServer:
+    """Serves `files` (path to bytes) over plain HTTP; `requests` has (path, headers in lower case) of each request."""
+
+    def __enter__(self):
+        outer = self
+        self.files, self.requests = {}, []
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                path = urllib.parse.urlsplit(self.path).path
+                outer.requests.append((path, {name.lower(): value for name, value in self.headers.items()}))
+                body = outer.files.get(path)
+                self.send_response(404 if body is None else 200)
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
 
 
 class Silence:

@@ -176,9 +176,10 @@ class Mount:
 class Registry:
     """A docker-registry on a free port of the loopback, ended and removed at the end of a `with`."""
 
-    def __init__(self, directory, users=None, auth=None, tls=None, access_log=False):
-        """`auth` and `tls`: sections of the registry's configuration."""
+    def __init__(self, directory, users=None, auth=None, tls=None, access_log=False, validation=None):
+        """`auth`, `tls` and `validation`: sections of the registry's configuration."""
         self.directory, self.users, self.auth, self.tls = Path(directory), users or {}, auth, tls
+        self.validation = validation
         self.access_log = access_log
 
     def __enter__(self):
@@ -199,6 +200,8 @@ class Registry:
             config["auth"] = self.auth
         if self.tls:
             config["http"]["tls"] = self.tls
+        if self.validation:
+            config["validation"] = self.validation
         self.config = self.directory / "config.yml"
         self.config.write_text(json.dumps(config))  # JSON is YAML
         self.log = open(self.directory / "log", "wb")

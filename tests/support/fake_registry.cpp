@@ -11,7 +11,7 @@
 #include <thread>
 #include <utility>
 
-#include "common/digest.h"
+#include "tests/support/fake_store.h"
 
 namespace obd::test {
 namespace {
@@ -33,31 +33,6 @@ RecordedRequest record(const httplib::Request& request) {
   if (query != std::string::npos) recorded.query = request.target.substr(query + 1);
   for (const auto& [name, value] : request.headers) recorded.headers[lower_case(name)] = value;
   return recorded;
-}
-
-std::string error_body(const std::string& code, const std::string& message) {
-  return fmt::format(R"({{"errors":[{{"code":"{}","message":"{}"}}]}})", code, message);
-}
-
-void answer_error(httplib::Response& response, int status, const std::string& code) {
-  response.status = status;
-  response.set_content(error_body(code, "said the fake"), "application/json");
-}
-
-struct StoredManifest {
-  std::string media_type;
-  std::string content;
-};
-
-std::string etag_of(const StoredManifest& manifest) {
-  return fmt::format("\"{}\"", Digest::of(manifest.content).text());
-}
-
-std::optional<std::string> subject_of(const std::string& manifest) {
-  const size_t subject = manifest.find("\"subject\"");
-  const size_t digest = manifest.find("sha256:", subject);
-  if (subject == std::string::npos || digest == std::string::npos) return std::nullopt;
-  return manifest.substr(digest, 71);
 }
 
 struct InjectedFault {
@@ -100,13 +75,6 @@ void reset_connection(int local_port, int remote_port) {
   }
 }
 
-/// "/v2/NAME/KIND/REST" for the kinds of the distribution specification.
-std::optional<std::string> rest_after(const std::string& path, const std::string& kind) {
-  const size_t at = path.rfind(kind);
-  if (!path.starts_with("/v2/") || at == std::string::npos) return std::nullopt;
-  return path.substr(at + kind.size());
-}
-
 }  // namespace
 
 std::string RecordedRequest::header(const std::string& name) const {
@@ -121,19 +89,7 @@ struct FakeRegistry::State {
   std::optional<Fault> take_fault(const RecordedRequest& request);
   void answer(const httplib::Request& request, const RecordedRequest& recorded, httplib::Response& response,
               const std::optional<Fault>& fault);
-  void handle_referrers(const std::string& subject, const RecordedRequest& recorded,
-                        httplib::Response& response);
   bool may_enter(const RecordedRequest& request, httplib::Response& response);
-  void do_duty(const httplib::Request& request, const RecordedRequest& recorded, httplib::Response& response,
-               const std::optional<Fault>& fault);
-  void handle_blob(const std::string& digest, const RecordedRequest& recorded, httplib::Response& response,
-                   bool ranges);
-  void handle_manifest(const std::string& reference, const httplib::Request& request,
-                       httplib::Response& response, bool forget);
-  bool has_all_blobs(const std::string& manifest) const;
-  void handle_upload(const std::string& id, const httplib::Request& request, httplib::Response& response,
-                     const std::optional<Fault>& fault);
-  void answer_upload(const std::string& id, const std::string& path, int status, httplib::Response& response);
   void spoil_body(const Fault& fault, httplib::Response& response);
 
   const Options options;
@@ -144,10 +100,7 @@ struct FakeRegistry::State {
   mutable std::mutex mutex;  // guards all below
   std::condition_variable_any gone;
   bool stopping = false;
-  std::map<std::string, std::string> blobs;
-  std::map<std::string, StoredManifest> manifests;
-  std::map<std::string, std::string> uploads;
-  int next_upload = 1;
+  FakeStore store{options};
   std::string token;
   std::vector<InjectedFault> faults;
   std::map<size_t, Fault> faults_by_index;
@@ -189,7 +142,7 @@ void FakeRegistry::State::answer(const httplib::Request& request, const Recorded
     response.status = 307;
     return response.set_header("Location", redirect.url);
   }
-  do_duty(request, recorded, response, fault);
+  store.do_duty(request, recorded, response, fault);
   if (fault && fault->kind == Fault::Kind::kAfterwards) answer_error(response, fault->status, "UNKNOWN");
   if (fault) spoil_body(*fault, response);
 }
@@ -223,142 +176,6 @@ bool FakeRegistry::State::may_enter(const RecordedRequest& request, httplib::Res
   answer_error(response, 401, "UNAUTHORIZED");
   response.set_header("WWW-Authenticate", challenge);
   return false;
-}
-
-void FakeRegistry::State::do_duty(const httplib::Request& request, const RecordedRequest& recorded,
-                                  httplib::Response& response, const std::optional<Fault>& fault) {
-  if (request.body.size() > options.max_body_bytes) {
-    answer_error(response, 413, "SIZE_INVALID");
-  } else if (const auto subject = rest_after(request.path, "/referrers/")) {
-    handle_referrers(*subject, recorded, response);
-  } else if (const auto upload = rest_after(request.path, "/blobs/uploads/")) {
-    handle_upload(*upload, request, response, fault);
-  } else if (const auto digest = rest_after(request.path, "/blobs/")) {
-    handle_blob(*digest, recorded, response, !fault || fault->kind != Fault::Kind::kNoRange);
-  } else if (const auto reference = rest_after(request.path, "/manifests/")) {
-    handle_manifest(*reference, request, response, fault && fault->kind == Fault::Kind::kForget);
-  } else {
-    answer_error(response, request.path == "/v2/" ? 200 : 404, "UNKNOWN");
-  }
-}
-
-void FakeRegistry::State::handle_blob(const std::string& digest, const RecordedRequest& recorded,
-                                      httplib::Response& response, bool ranges) {
-  const auto found = blobs.find(digest);
-  if (found == blobs.end()) return answer_error(response, 404, "BLOB_UNKNOWN");
-  std::string content = found->second;
-  response.status = 200;
-  uint64_t first = 0;
-  uint64_t last = 0;
-  const std::string range = recorded.header("range");
-  if (ranges && std::sscanf(range.c_str(), "bytes=%lu-%lu", &first, &last) == 2 && first < content.size()) {
-    last = std::min<uint64_t>(last, content.size() - 1);
-    response.status = 206;
-    response.set_header("Content-Range", fmt::format("bytes {}-{}/{}", first, last, content.size()));
-    content = content.substr(first, last - first + 1);
-  }
-  response.set_content(content, "application/octet-stream");
-}
-
-void FakeRegistry::State::handle_manifest(const std::string& reference, const httplib::Request& request,
-                                          httplib::Response& response, bool forget) {
-  if (request.method == "PUT") {
-    const StoredManifest stored{request.get_header_value("Content-Type"), request.body};
-    const std::string digest = Digest::of(request.body).text();
-    const std::string expected = request.get_header_value("If-Match");
-    if (!expected.empty() && (!manifests.contains(reference) || expected != etag_of(manifests[reference]))) {
-      return answer_error(response, 412, "MANIFEST_INVALID");
-    }
-    if (options.checks_manifests && !has_all_blobs(request.body)) {
-      return answer_error(response, 400, "MANIFEST_BLOB_UNKNOWN");
-    }
-    if (!forget) manifests[reference] = manifests[digest] = stored;
-    response.status = 201;
-    const auto subject = subject_of(request.body);
-    if (options.referrers_page > 0 && subject) response.set_header("OCI-Subject", *subject);
-    return response.set_header("Docker-Content-Digest", digest);
-  }
-  const auto found = manifests.find(reference);
-  if (found == manifests.end()) return answer_error(response, 404, "MANIFEST_UNKNOWN");
-  response.status = 200;
-  response.set_header("Docker-Content-Digest", Digest::of(found->second.content).text());
-  if (reference.starts_with("sha256-")) response.set_header("ETag", etag_of(found->second));
-  response.set_content(found->second.content, found->second.media_type.c_str());
-}
-
-bool FakeRegistry::State::has_all_blobs(const std::string& manifest) const {
-  for (size_t at = manifest.find("sha256:"); at != std::string::npos; at = manifest.find("sha256:", at + 1)) {
-    if (!blobs.contains(manifest.substr(at, 71))) return false;
-  }
-  return true;
-}
-
-void FakeRegistry::State::handle_referrers(const std::string& subject, const RecordedRequest& recorded,
-                                           httplib::Response& response) {
-  if (options.referrers_page == 0) return answer_error(response, 404, "UNSUPPORTED");
-  size_t skip = 0;
-  std::sscanf(recorded.query.c_str(), "skip=%zu", &skip);
-  std::string entries;
-  size_t count = 0;
-  for (const auto& [reference, stored] : manifests) {
-    if (!Digest::is_valid(reference) || subject_of(stored.content) != subject) continue;
-    if (count++ < skip || count > skip + options.referrers_page) continue;
-    entries += fmt::format(R"({}{{"mediaType":"{}","digest":"{}","size":{}}})", entries.empty() ? "" : ",",
-                           stored.media_type, reference, stored.content.size());
-  }
-  response.status = 200;
-  if (count > skip + options.referrers_page) {
-    response.set_header(
-        "Link", fmt::format("<{}?skip={}>; rel=\"next\"", recorded.path, skip + options.referrers_page));
-  }
-  response.set_content(fmt::format(R"({{"schemaVersion":2,"manifests":[{}]}})", entries),
-                       "application/vnd.oci.image.index.v1+json");
-}
-
-void FakeRegistry::State::answer_upload(const std::string& id, const std::string& path, int status,
-                                        httplib::Response& response) {
-  const std::string base = path.substr(0, path.rfind("/uploads/") + std::string("/uploads/").size());
-  const std::string host = options.relative_locations ? "" : fmt::format("http://127.0.0.1:{}", port);
-  response.status = status;
-  response.set_header("Location", fmt::format("{}{}{}?_state=s3cret-state", host, base, id));
-  const size_t size = uploads[id].size();
-  response.set_header("Range", fmt::format("0-{}", size == 0 ? 0 : size - 1));
-}
-
-void FakeRegistry::State::handle_upload(const std::string& id, const httplib::Request& request,
-                                        httplib::Response& response, const std::optional<Fault>& fault) {
-  if (request.method == "POST") {
-    const std::string mounted = request.get_param_value("mount");
-    if (options.mounts && blobs.contains(mounted)) {
-      response.status = 201;
-      return response.set_header("Docker-Content-Digest", mounted);
-    }
-    if (options.min_chunk_bytes > 0)
-      response.set_header("OCI-Chunk-Min-Length", std::to_string(options.min_chunk_bytes));
-    const std::string fresh = fmt::format("upload-{}", next_upload++);
-    uploads[fresh] = "";
-    return answer_upload(fresh, request.path, 202, response);
-  }
-  if (!uploads.contains(id)) return answer_error(response, 404, "BLOB_UPLOAD_UNKNOWN");
-  if (request.method == "DELETE") {
-    uploads.erase(id);
-    response.status = 204;
-  } else if (request.method == "GET") {
-    answer_upload(id, request.path, 204, response);
-  } else if (request.method == "PATCH") {
-    const bool partial = fault && fault->kind == Fault::Kind::kPartial;
-    uploads[id] += partial ? request.body.substr(0, fault->bytes) : request.body;
-    answer_upload(id, request.path, 202, response);
-    if (partial) answer_error(response, fault->status, "UNKNOWN");
-  } else {
-    const std::string content = uploads[id] + request.body;
-    const std::string digest = request.get_param_value("digest");
-    if (Digest::of(content).text() != digest) return answer_error(response, 400, "DIGEST_INVALID");
-    uploads.erase(id);
-    blobs[digest] = content;
-    response.status = 201;
-    response.set_header("Docker-Content-Digest", digest);
-  }
 }
 
 void FakeRegistry::State::spoil_body(const Fault& fault, httplib::Response& response) {
@@ -464,29 +281,29 @@ void FakeRegistry::grant(std::string token) {
 
 void FakeRegistry::put_blob(const std::string& digest, std::string content) {
   const std::lock_guard lock(state_->mutex);
-  state_->blobs[digest] = std::move(content);
+  state_->store.blobs[digest] = std::move(content);
 }
 
 std::optional<std::string> FakeRegistry::blob(const std::string& digest) const {
   const std::lock_guard lock(state_->mutex);
-  const auto found = state_->blobs.find(digest);
-  return found == state_->blobs.end() ? std::nullopt : std::optional(found->second);
+  const auto found = state_->store.blobs.find(digest);
+  return found == state_->store.blobs.end() ? std::nullopt : std::optional(found->second);
 }
 
 void FakeRegistry::put_manifest(const std::string& reference, std::string media_type, std::string content) {
   const std::lock_guard lock(state_->mutex);
-  state_->manifests[reference] = {std::move(media_type), std::move(content)};
+  state_->store.manifests[reference] = {std::move(media_type), std::move(content)};
 }
 
 std::optional<std::string> FakeRegistry::manifest(const std::string& reference) const {
   const std::lock_guard lock(state_->mutex);
-  const auto found = state_->manifests.find(reference);
-  return found == state_->manifests.end() ? std::nullopt : std::optional(found->second.content);
+  const auto found = state_->store.manifests.find(reference);
+  return found == state_->store.manifests.end() ? std::nullopt : std::optional(found->second.content);
 }
 
 size_t FakeRegistry::open_uploads() const {
   const std::lock_guard lock(state_->mutex);
-  return state_->uploads.size();
+  return state_->store.uploads.size();
 }
 
 std::vector<RecordedRequest> FakeRegistry::requests() const {

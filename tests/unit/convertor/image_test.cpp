@@ -128,7 +128,43 @@ TEST(ManifestKind, UnknownMediaTypesAreRefused) {
   EXPECT_THROW(manifest_kind(""), DataError);
 }
 
-TEST(LayerTypes, EncryptedAndForeignLayersAreRefused) {
+std::string with_urls(std::string_view media_type, const Json& urls) {
+  Json manifest = {{"config", Json::parse(descriptor_text('a'))},
+                   {"layers", {Json::parse(descriptor_text('b'))}}};
+  manifest["layers"][0]["mediaType"] = media_type;
+  manifest["layers"][0]["urls"] = urls;
+  return manifest.dump();
+}
+
+TEST(Urls, OfForeignLayersAreReadAndChecked) {
+  for (const std::string_view type :
+       {registry::media_type::kDockerForeignLayer, registry::media_type::kDockerForeignLayerGzip,
+        registry::media_type::kOciForeignLayer, registry::media_type::kOciForeignLayerGzip,
+        registry::media_type::kOciForeignLayerZstd}) {
+    const Json urls = {"https://a.example/x?y", "ftp://later"};
+    const Descriptor layer = parse_manifest(manifest_of(with_urls(type, urls))).layers.at(0);
+    EXPECT_TRUE(is_foreign_layer(layer));
+    EXPECT_EQ(layer.urls, (std::vector<std::string>{"https://a.example/x?y", "ftp://later"}));
+    EXPECT_TRUE(parse_manifest(manifest_of(with_urls(type, nullptr))).layers.at(0).urls.empty());
+  }
+  for (const Json& bad :
+       {Json("http://a"), Json::array({7}), Json::array({""}), Json::array({"http://a/ b"}),
+        Json::array({"http://a/\x1b[31m"}), Json::array({"http://a/\u0080"}),
+        Json::array({"http://" + std::string(4096, 'a')}), Json(std::vector<std::string>(17, "http://a"))}) {
+    const std::string text = with_urls(registry::media_type::kDockerForeignLayerGzip, bad);
+    EXPECT_THAT(data_error([&] { parse_manifest(manifest_of(text)); }), HasSubstr("'urls'")) << bad;
+  }
+}
+
+TEST(Urls, OfOtherLayersAreLeftAlone) {
+  const Descriptor layer =
+      parse_manifest(manifest_of(with_urls(registry::media_type::kOciLayer, {7}))).layers.at(0);
+  EXPECT_FALSE(is_foreign_layer(layer));
+  EXPECT_TRUE(layer.urls.empty());
+}
+
+TEST(LayerTypes, EncryptedLayersAndOtherThingsAreRefused) {
+  EXPECT_NO_THROW(require_layer_type(std::string(registry::media_type::kDockerForeignLayerGzip)));
   EXPECT_NO_THROW(require_layer_type(std::string(registry::media_type::kOciLayerZstd)));
   EXPECT_THROW(require_layer_type("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"), DataError);
   EXPECT_THROW(require_layer_type("application/vnd.in-toto+json"), DataError);

@@ -31,8 +31,8 @@ class Source : public testing::Test {
     return reopen(diff_id);
   }
   std::unique_ptr<LayerSource> reopen(const Digest& diff_id) {
-    return std::make_unique<LayerSource>(images_.repository(), layer_, diff_id, "layer 1 of 1", pool_,
-                                         board_.add("", 1, "", layer_.size), stop_.get_token());
+    return std::make_unique<LayerSource>(SourcePlace{images_.repository()}, layer_, diff_id, "layer 1 of 1",
+                                         pool_, board_.add("", 1, "", layer_.size), stop_.get_token());
   }
   static Bytes read_all(LayerSource& source) {
     Bytes all;

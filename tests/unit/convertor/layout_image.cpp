@@ -58,7 +58,14 @@ Descriptor LayoutImages::add_image(const std::vector<SourceLayer>& layers, const
                    {"layers", Json::array()}};
   for (const SourceLayer& layer : layers) {
     const test::Bytes& blob = layer.blob.empty() ? test::gzip(layer.tar) : layer.blob;
-    manifest["layers"].push_back(descriptor_json(add_blob(media_type::kOciLayerGzip, blob)));
+    if (layer.urls.empty()) {
+      manifest["layers"].push_back(descriptor_json(add_blob(media_type::kOciLayerGzip, blob)));
+    } else {
+      manifest["layers"].push_back({{"mediaType", media_type::kOciForeignLayerGzip},
+                                    {"digest", Digest::of(blob).text()},
+                                    {"size", blob.size()},
+                                    {"urls", layer.urls}});
+    }
     config["rootfs"]["diff_ids"].push_back(layer.diff_id.value_or(Digest::of(layer.tar)).text());
     config["history"].push_back({{"created_by", "test"}});
   }

@@ -19,6 +19,7 @@ struct SourceLayer {
   test::Bytes tar;
   test::Bytes blob;  // what is stored; empty: gzip of `tar`
   std::optional<Digest> diff_id = {};  // what the config claims; none: the truth
+  std::vector<std::string> urls = {};  // some: a foreign layer, which is not stored
 };
 
 /// An OCI layout in a temporary directory, to which a test adds images.

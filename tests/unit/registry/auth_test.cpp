@@ -179,6 +179,45 @@ TEST(TokenService, IsNotAskedOverHttpByAnHttpsRegistry) {
               HasSubstr("https"));
 }
 
+TEST_F(Tokens, OfAnAuthFileGoToTheRegistryItself) {
+  registry_.grant("given-token");
+  const auto repository =
+      open(Credential{.user = "user", .password = "pa:55word", .registry_token = "given-token"});
+  push_text(*repository, "content");
+  EXPECT_EQ(pull_text(*repository, id_of("content")), "content");
+  EXPECT_TRUE(service_.requests().empty());
+  const auto requests = registry_.requests();
+  EXPECT_EQ(requests.at(0).header("authorization"), "") << "it is not sent before it is asked for";
+  for (size_t i = 1; i < requests.size(); ++i)
+    EXPECT_EQ(requests[i].header("authorization"), "Bearer given-token");
+}
+
+TEST_F(Tokens, OfAnAuthFileAreNotShownNorSentTwiceWhenRefused) {
+  registry_.inject(
+      "GET", "", {.status = 401, .headers = {{"WWW-Authenticate", "Bearer realm=\"http://127.0.0.1:1/\""}}});
+  registry_.inject("GET", "",
+                   {.status = 401,
+                    .headers = {{"WWW-Authenticate", "Bearer realm=\"http://127.0.0.1:1/\""}},
+                    .body = R"({"errors":[{"code":"UNAUTHORIZED","message":"given-token has ended"}]})"},
+                   10);
+  const auto repository = open(Credential{.registry_token = "given-token"});
+  const std::string message = message_of<AuthError>([&] { repository->pull_manifest("t", {}); });
+  EXPECT_THAT(message, HasSubstr("*** has ended"));
+  EXPECT_THAT(message, Not(HasSubstr("given-token")));
+  EXPECT_EQ(registry_.requests().size(), 2u);
+}
+
+TEST_F(Tokens, OfAnAuthFileFollowNoRedirectElsewhere) {
+  FakeRegistry storage;
+  storage.put_blob(Digest::of("content").text(), "content");
+  registry_.grant("given-token");
+  registry_.redirect(
+      "GET", "/blobs/",
+      fmt::format("http://{}/v2/a/blobs/{}", storage.authority(), Digest::of("content").text()));
+  EXPECT_EQ(pull_text(*open(Credential{.registry_token = "given-token"}), id_of("content")), "content");
+  for (const RecordedRequest& request : storage.requests()) EXPECT_EQ(request.header("authorization"), "");
+}
+
 TEST(BasicLogin, IsSentOnlyWhenAskedFor) {
   HttpFixture open({}, {.credential = kUser});
   EXPECT_FALSE(open.repository->has_blob(id_of("x"), {}));

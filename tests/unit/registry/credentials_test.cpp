@@ -103,6 +103,12 @@ TEST_F(Credentials, ComeFromTheEntryOfTheHost) {
   EXPECT_EQ(find("io/a", {auths}), std::nullopt);
 }
 
+TEST_F(Credentials, RegistryTokenIsOne) {
+  const auto auths = file(R"({"auths":{"quay.io":{"registrytoken":"token"},"other.io":{}}})");
+  EXPECT_EQ(find("quay.io/a", {auths}), (Credential{.registry_token = "token"}));
+  EXPECT_EQ(find("other.io/a", {auths}), std::nullopt);
+}
+
 TEST_F(Credentials, MostSpecificEntryOfAContainersFileWins) {
   const std::string text =
       fmt::format(R"({{"auths":{{"quay.io":{},"quay.io/acme":{},"quay.io/acme/app":{}}}}})", entry("host:1"),

@@ -87,7 +87,7 @@ TEST_F(Parallel, ServerWithoutRangesIsReadOverOneConnection) {
 }
 
 TEST_F(Parallel, ServerThatRefusesRangesIsReadOverOneConnection) {
-  for (const size_t index : {1, 2, 3, 4}) registry().fail_request(index, {.status = 416});
+  registry().fail_request(1, {.status = 416});  // the first of several at once; the others may never be sent
   EXPECT_EQ(pull_text(repository(), id_), content_);
 }
 

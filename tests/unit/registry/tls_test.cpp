@@ -115,6 +115,16 @@ TEST_F(Tls, RootCasAreTrusted) {
   EXPECT_EQ(get(*server, {.root_cas = {bundle}}), "nobody") << "several in one file";
 }
 
+TEST_F(Tls, TrustAloneShowsNoCertificate) {
+  const auto server = serve(ours_);
+  const TlsOptions options{.root_cas = {ours_}, .client_certificates = {pair(authority_, "mine")}};
+  EXPECT_NE(get(*server, options), "nobody");
+  Transport anonymous({.tls = TlsContext::load_trust(options)});
+  EXPECT_THROW(anonymous.exchange({.method = "GET", .url = server->url()}, {}), TransportError);
+  Transport to_anybody({.tls = TlsContext::load_trust(options)});
+  EXPECT_EQ(to_anybody.exchange({.method = "GET", .url = serve()->url()}, {}).body, "nobody");
+}
+
 TEST_F(Tls, RootCasAddToWhatTheSystemTrusts) {
   const fs::path other = write("other.crt", stranger_.certificate());
   ::setenv("SSL_CERT_FILE", ours_.c_str(), 1);

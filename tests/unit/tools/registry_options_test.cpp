@@ -120,6 +120,32 @@ TEST(RegistryOptions, CommonOnesAreAddedToThoseOfASide) {
             (Credential{"you", "b"}));
 }
 
+TEST(RegistryOptions, WhatNoSideHasOptionsForIsCommon) {
+  RepositoryOptions common = read({"--retry", "7", "--retry-delay", "0.25"});
+  EXPECT_EQ(common.retry, (registry::RetryPolicy{.tries = 8, .first_delay = std::chrono::milliseconds(250)}));
+  common.work_directory = "work";
+  const RepositoryOptions merged = merge_registry_options(common, {}, true);
+  EXPECT_EQ(merged.retry, common.retry);
+  EXPECT_EQ(merged.work_directory, "work");
+}
+
+TEST(RegistryOptions, RetriesOutOfRangeAreRefused) {
+  EXPECT_EQ(read({"--retry", "0"}).retry.tries, 1);
+  EXPECT_THAT(usage_error([] { read({"--retry", "1001"}); }), HasSubstr("0 to 1000"));
+  for (const char* seconds : {"-1", "3601", "nan"}) {
+    EXPECT_THAT(usage_error([&] {
+                  read({"--retry-delay", seconds});
+                }),
+                HasSubstr("--retry-delay"))
+        << seconds;
+  }
+}
+
+TEST(RegistryOptions, ForeignLayersAreReadOnlyOnRequest) {
+  EXPECT_EQ(open_foreign_blobs(parse({}), {}), nullptr);
+  EXPECT_NE(open_foreign_blobs(parse({"--allow-foreign-layers"}), {}), nullptr);
+}
+
 TEST(RegistryHost, IsWhatCredentialsBelongTo) {
   EXPECT_EQ(registry::registry_host("ubuntu"), "docker.io");
   EXPECT_EQ(registry::registry_host("registry-1.docker.io/a/b"), "docker.io");
