@@ -3,7 +3,7 @@
 #include "blockfs/worker_pool.h"
 #include "convertor/options.h"
 #include "convertor/progress.h"
-#include "dedupdb/dedup_db.h"
+#include "dedupdb/record_store.h"
 #include "registry/registry.h"
 
 namespace obd::convertor {
@@ -16,7 +16,7 @@ struct Workshop {
   ProgressBoard& progress;
   ConvertOptions options;
   /// What earlier runs made is found here, and what this one makes is recorded; null: nothing is reused.
-  dedupdb::DedupDb* db = nullptr;
+  dedupdb::RecordStore* records = nullptr;
 };
 
 }  // namespace obd::convertor

@@ -132,7 +132,7 @@ ExitCode convert(const ConvertorRequest& request, Run& run, const cxxopts::Parse
                                      .pool = pool,
                                      .progress = progress,
                                      .options = request.convert,
-                                     .db = db.get()};
+                                     .records = db.get()};
   const convertor::ConvertResult result =
       convertor::convert_reference(workshop, request.reference, request.output_tag, run.stop());
   const auto print = run.json ? print_json_result : print_text_result;

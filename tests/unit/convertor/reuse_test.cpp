@@ -58,7 +58,7 @@ class Farm {
                             .pool = pool,
                             .progress = progress,
                             .options = options,
-                            .db = &db};
+                            .records = &db};
     return convert_reference(workshop, reference, "out", {});
   }
   dedupdb::DedupDb& db() { return *db_; }
