@@ -4,11 +4,13 @@
 
 #include "blockfs/lsmt_format.h"
 #include "common/error.h"
+#include "convertor/cache_artifact.h"
 
 namespace obd::convertor {
 
 SourceImage read_source_image(registry::Repository& repository, const registry::Manifest& manifest,
                               const ConvertOptions& options, const std::stop_token& stop) {
+  refuse_cache(manifest);
   SourceImage image{.manifest = parse_manifest(manifest), .config_bytes = {}, .config = {}, .chain_ids = {}};
   image.config_bytes = registry::pull_small_blob(repository, image.manifest.config.blob(), stop);
   image.config = parse_config(image.config_bytes, image.manifest.config.digest);

@@ -56,9 +56,8 @@ class Lease {
 /// hint: what it names may be gone from the registry since.
 ///
 /// Threads: any, at the same time.
-/// Errors:  DbError: the store is out of reach, or refuses. Its text holds no secret. Cancelled when the stop
-/// token
-///          fires while waiting.
+/// Errors:  DbError: the store is out of reach, or refuses. Its text holds no secret. Cancelled when the
+///          stop token fires while waiting.
 class RecordStore {
  public:
   /// A lookup returns no more: a base layer may stand in thousands of repositories.
