@@ -11,12 +11,8 @@ namespace {
 std::optional<registry::Manifest> pull_if_there(registry::Repository& repository, const registry::BlobId& blob,
                                                 const std::stop_token& stop) {
   try {
-    registry::Manifest manifest = repository.pull_manifest(blob.digest.text(), stop);
-    if (manifest.bytes.size() == blob.size) return manifest;
-  } catch (const NetworkError& error) {
-    if (error.http_status() != 404) throw;
-  } catch (const IoError& error) {
-    spdlog::debug("manifest not reused cause=\"{}\"", error.what());
+    auto manifest = registry::find_manifest(repository, blob.digest.text(), stop);
+    if (manifest && manifest->bytes.size() == blob.size) return manifest;
   } catch (const DataError& error) {
     spdlog::info("manifest not reused cause=\"{}\"", error.what());
   }

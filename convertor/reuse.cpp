@@ -13,7 +13,7 @@
 namespace obd::convertor {
 namespace {
 
-constexpr size_t kMaxNameBytes = 255;  // of the database's columns
+constexpr size_t kMaxNameBytes = 255;  // of a database's columns
 
 /// A name that fits a column: one that is too long is represented by its digest.
 std::string fitting(std::string name) {
@@ -41,8 +41,8 @@ dedupdb::Key manifest_key(const Digest& source, const std::string& recipe) {
 
 }  // namespace
 
-Reuse::Reuse(dedupdb::DedupDb& db, registry::Repository& target, bool required)
-    : db_(db), target_(target), required_(required), place_(place_of(target)) {}
+Reuse::Reuse(dedupdb::RecordStore& store, registry::Repository& target, bool required)
+    : store_(store), target_(target), required_(required), place_(place_of(target)) {}
 
 template <class Ask>
 auto Reuse::consult(Ask ask) -> std::optional<decltype(ask())> {
@@ -56,7 +56,7 @@ auto Reuse::consult(Ask ask) -> std::optional<decltype(ask())> {
     if (required_) throw;
     ++failed_lookups_;
     if (!out_of_reach_.exchange(true)) {
-      spdlog::warn("going on without the database: nothing is reused and nothing recorded. {}", error.what());
+      spdlog::warn("going on without {}: nothing more is reused or recorded. {}", store_.name(), error.what());
     }
     return std::nullopt;
   }
@@ -67,7 +67,7 @@ void Reuse::forget_layer(const dedupdb::Place& place, const dedupdb::Key& key, c
   ++stale_rows_;
   spdlog::info("stale row removed repo={} key={} digest={}", place.repo, key.digest.brief(), digest.brief());
   consult([&] {
-    db_.remove_layer(place, key, digest, stop);
+    store_.remove_layer(place, key, digest, stop);
     return true;
   });
 }
@@ -104,7 +104,7 @@ bool Reuse::try_record(const LayerIdentity& identity, const dedupdb::LayerRecord
 std::optional<registry::BlobId> Reuse::find_layer(const LayerIdentity& identity, const std::stop_token& stop) {
   /// The same blob may stand in thousands of repositories: a few that cannot be mounted say enough.
   constexpr size_t kMaxTries = 4;
-  const auto records = consult([&] { return db_.find_layers(place_, key_of(identity), stop); });
+  const auto records = consult([&] { return store_.find_layers(place_, key_of(identity), stop); });
   if (!records) return std::nullopt;
   for (size_t i = 0; i < std::min(records->size(), kMaxTries); ++i) {
     const dedupdb::LayerRecord& record = (*records)[i];
@@ -116,7 +116,7 @@ std::optional<registry::BlobId> Reuse::find_layer(const LayerIdentity& identity,
 }
 
 bool Reuse::is_recorded(const LayerIdentity& identity, const registry::BlobId& blob, const std::stop_token& stop) {
-  const auto records = consult([&] { return db_.find_layers(place_, key_of(identity), stop); });
+  const auto records = consult([&] { return store_.find_layers(place_, key_of(identity), stop); });
   return records && std::any_of(records->begin(), records->end(), [&](const dedupdb::LayerRecord& record) {
            return record.repo == place_.repo && record.digest == blob.digest && record.size == blob.size;
          });
@@ -126,7 +126,7 @@ void Reuse::record_layer(const LayerIdentity& identity, const registry::BlobId& 
                          const std::stop_token& stop) {
   target_.keep_blob(blob.digest);
   consult([&] {
-    db_.put_layer(place_, key_of(identity), blob.digest, blob.size, stop);
+    store_.put_layer(place_, key_of(identity), blob.digest, blob.size, stop);
     return true;
   });
 }
@@ -134,17 +134,17 @@ void Reuse::record_layer(const LayerIdentity& identity, const registry::BlobId& 
 std::unique_ptr<dedupdb::Lease> Reuse::lease_layer(const Digest& chain_id, const std::string& options, bool wait,
                                                    const std::stop_token& stop) {
   const std::string name = fmt::format("{}\n{}\n{}", place_.host, chain_id.text(), options);
-  auto lease = consult([&] { return db_.acquire(name, false, stop); });
+  auto lease = consult([&] { return store_.acquire(name, false, stop); });
   if (!lease || *lease || !wait) return lease ? std::move(*lease) : nullptr;
   spdlog::info("another converter makes the layer with chain ID {}: waiting for it", chain_id.brief());
-  lease = consult([&] { return db_.acquire(name, true, stop); });
+  lease = consult([&] { return store_.acquire(name, true, stop); });
   return lease ? std::move(*lease) : nullptr;
 }
 
 std::optional<registry::BlobId> Reuse::find_manifest(const Digest& source, const std::string& recipe,
                                                      const std::string& media_type, const std::stop_token& stop) {
   const auto records =
-      consult([&] { return db_.find_manifests(place_, manifest_key(source, recipe), media_type, stop); });
+      consult([&] { return store_.find_manifests(place_, manifest_key(source, recipe), media_type, stop); });
   if (!records) return std::nullopt;
   // Another repository's manifest would have to be pushed here like a new one: its layers are found by themselves.
   const auto own = std::find_if(records->begin(), records->end(),
@@ -156,7 +156,7 @@ std::optional<registry::BlobId> Reuse::find_manifest(const Digest& source, const
 void Reuse::record_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,
                             const std::stop_token& stop) {
   consult([&] {
-    db_.put_manifest(place_, manifest_key(source, recipe),
+    store_.put_manifest(place_, manifest_key(source, recipe),
                      {.repo = {}, .digest = manifest.digest, .size = manifest.size, .media_type = manifest.media_type},
                      stop);
     return true;
@@ -168,7 +168,15 @@ void Reuse::forget_manifest(const Digest& source, const std::string& recipe, con
   ++stale_rows_;
   spdlog::info("stale row removed source={} manifest={}", source.brief(), manifest.digest.brief());
   consult([&] {
-    db_.remove_manifest(place_, manifest_key(source, recipe), manifest.media_type, manifest.digest, stop);
+    store_.remove_manifest(place_, manifest_key(source, recipe), manifest.media_type, manifest.digest, stop);
+    return true;
+  });
+}
+
+void Reuse::save(const std::stop_token& stop) {
+  if (out_of_reach_) return;  // that was said and counted
+  consult([&] {
+    store_.save(stop);
     return true;
   });
 }

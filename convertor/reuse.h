@@ -8,7 +8,7 @@
 
 #include "convertor/image.h"
 #include "convertor/layer_identity.h"
-#include "dedupdb/dedup_db.h"
+#include "dedupdb/record_store.h"
 #include "registry/registry.h"
 
 namespace obd::convertor {
@@ -18,14 +18,14 @@ struct ReuseCounts {
   uint64_t layers = 0;
   uint64_t manifests = 0;
   uint64_t stale_rows = 0;      // removed: what they named was not there, or not what it should be
-  uint64_t failed_lookups = 0;  // the database was out of reach
+  uint64_t failed_lookups = 0;  // the store was out of reach
 };
 
-/// What earlier conversions left behind for this one: found through the database, proven by the blobs
+/// What earlier conversions left behind for this one: found through the store, proven by the blobs
 /// themselves, recorded for the next.
 ///
-/// A row is a hint. A layer is taken only if the end of its blob, read from the registry, says that it is what
-/// is needed; a row that leads to anything else is removed. When the database is out of reach the run
+/// A record is a hint. A layer is taken only if the end of its blob, read from the registry, says that it is what
+/// is needed; a record that leads to anything else is removed. When the store is out of reach the run
 /// goes on without it, after one warning, unless `required`.
 ///
 /// Threads: any.
@@ -33,11 +33,11 @@ struct ReuseCounts {
 class Reuse {
  public:
   /// Both must outlive this. `target`: where what is reused has to be.
-  Reuse(dedupdb::DedupDb& db, registry::Repository& target, bool required);
+  Reuse(dedupdb::RecordStore& store, registry::Repository& target, bool required);
 
   /// The layer's blob, which is in the target then, mounted if need be.
   std::optional<registry::BlobId> find_layer(const LayerIdentity& identity, const std::stop_token& stop);
-  /// Whether the database says of that blob that it is this layer; the blob is not looked at.
+  /// Whether the store says of that blob that it is this layer; the blob is not looked at.
   bool is_recorded(const LayerIdentity& identity, const registry::BlobId& blob, const std::stop_token& stop);
   /// Whether the blob, looked at, is this layer.
   bool is_layer(const LayerIdentity& identity, const registry::BlobId& blob);
@@ -45,7 +45,7 @@ class Reuse {
   void record_layer(const LayerIdentity& identity, const registry::BlobId& blob, const std::stop_token& stop);
 
   /// The right to make a layer. Waits while another converter makes it, unless `wait` is not set; null then,
-  /// and where there is no database any more.
+  /// and where the store is out of reach.
   std::unique_ptr<dedupdb::Lease> lease_layer(const Digest& chain_id, const std::string& options, bool wait,
                                               const std::stop_token& stop);
 
@@ -57,18 +57,21 @@ class Reuse {
   void forget_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,
                        const std::stop_token& stop);
 
+  /// Makes lasting what was recorded. For the end of the run.
+  void save(const std::stop_token& stop);
+
   void count_manifest() { ++manifests_; }
   ReuseCounts counts() const;
 
  private:
-  /// Asks the database; none when it is out of reach.
+  /// Asks the store; none when it is out of reach.
   template <class Ask>
   auto consult(Ask ask) -> std::optional<decltype(ask())>;
   void forget_layer(const dedupdb::Place& place, const dedupdb::Key& key, const Digest& digest,
                     const std::stop_token& stop);
   bool try_record(const LayerIdentity& identity, const dedupdb::LayerRecord& record, const std::stop_token& stop);
 
-  dedupdb::DedupDb& db_;
+  dedupdb::RecordStore& store_;
   registry::Repository& target_;
   const bool required_;
   const dedupdb::Place place_;

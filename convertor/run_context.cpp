@@ -14,8 +14,8 @@ std::string ConvertOptions::layer_key() const {
 RunContext::RunContext(const Workshop& shared) : workshop(shared) {
   const ConvertOptions& options = workshop.options;
   if (!options.mkfs) base = std::make_unique<BaseLayer>(options.base_layer, options.vsize_gib);
-  if (workshop.db != nullptr && options.upload) {
-    reuse = std::make_unique<Reuse>(*workshop.db, workshop.target, options.require_db);
+  if (workshop.records != nullptr && options.upload) {
+    reuse = std::make_unique<Reuse>(*workshop.records, workshop.target, options.require_db);
   }
 }
 

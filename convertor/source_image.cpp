@@ -4,6 +4,7 @@
 
 #include "blockfs/lsmt_format.h"
 #include "common/error.h"
+#include "convertor/cache_artifact.h"
 
 namespace obd::convertor {
 
@@ -21,6 +22,7 @@ namespace {
 
 SourceImage read_source_image(const SourcePlace& source, const registry::Manifest& manifest,
                               const ConvertOptions& options, const std::stop_token& stop) {
+  refuse_cache(manifest);
   SourceImage image{.manifest = parse_manifest(manifest), .config_bytes = {}, .config = {}, .chain_ids = {}};
   image.config_bytes = registry::pull_small_blob(source.repository, image.manifest.config.blob(), stop);
   image.config = parse_config(image.config_bytes, image.manifest.config.digest);

@@ -40,6 +40,8 @@ class GraphConverter {
       : workshop_(workshop), context_(workshop), stop_(std::move(stop)) {}
 
   ConvertResult run(const std::string& reference, const std::optional<std::string>& tag);
+  /// For a run that failed: what it made is there.
+  void save_records();
 
  private:
   bool read(registry::Manifest manifest, std::optional<Platform> platform, int depth);
@@ -229,7 +231,7 @@ Descriptor GraphConverter::push_image(const Node& node, const std::optional<std:
     push();
   } catch (const registry::MissingBlobError& error) {
     if (!image.reused) throw;
-    // What the database knows is no longer what the registry holds: make anew what is missing.
+    // What the store knows is no longer what the registry holds: make anew what is missing.
     spdlog::info("{}", error.what());
     context_.reuse->forget_manifest(node.manifest.digest, context_.manifest_recipe(), image.manifest, stop_);
     image = convert_image(context_, node.manifest, workshop_.options.metadata_budget_bytes, node.label, stop_);
@@ -256,15 +258,36 @@ ConvertResult GraphConverter::run(const std::string& reference, const std::optio
   result_.is_index = root.is_index || workshop_.options.merge_index;
   result_.root = workshop_.options.merge_index ? push_index(make_merged_index(root), root, tag) : push(root, tag);
   for (const Digest& digest : image_order_) result_.images.push_back(std::move(converted_.at(digest)));
-  if (context_.reuse) result_.reuse = context_.reuse->counts();
+  if (context_.reuse) {
+    context_.reuse->save(stop_);
+    result_.reuse = context_.reuse->counts();
+  }
   return std::move(result_);
+}
+
+void GraphConverter::save_records() {
+  try {
+    if (context_.reuse) context_.reuse->save(stop_);
+  } catch (const DbError& error) {  // the run has failed for another reason, which counts
+    spdlog::warn("{}", error.what());
+  }
 }
 
 }  // namespace
 
 ConvertResult convert_reference(const Workshop& workshop, const std::string& reference,
                                 const std::optional<std::string>& tag, std::stop_token stop) {
-  return GraphConverter(workshop, std::move(stop)).run(reference, tag);
+  GraphConverter converter(workshop, std::move(stop));
+  try {
+    return converter.run(reference, tag);
+  } catch (const DbError&) {
+    throw;
+  } catch (const NetworkError&) {  // the cache is behind the same network
+    throw;
+  } catch (const Error&) {
+    converter.save_records();
+    throw;
+  }
 }
 
 }  // namespace obd::convertor

@@ -4,7 +4,7 @@
 #include "convertor/options.h"
 #include "convertor/progress.h"
 #include "convertor/source_image.h"
-#include "dedupdb/dedup_db.h"
+#include "dedupdb/record_store.h"
 #include "registry/registry.h"
 
 namespace obd::convertor {
@@ -17,7 +17,7 @@ struct Workshop {
   ProgressBoard& progress;
   ConvertOptions options;
   /// What earlier runs made is found here, and what this one makes is recorded; null: nothing is reused.
-  dedupdb::DedupDb* db = nullptr;
+  dedupdb::RecordStore* records = nullptr;
   /// Reads foreign layers; null: they are refused.
   registry::ForeignBlobs* foreign = nullptr;
 

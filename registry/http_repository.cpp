@@ -81,7 +81,7 @@ Manifest HttpRepository::pull_manifest(const std::string& reference, std::stop_t
   check_manifest_digest(digest, reference, response);
   std::string type = manifest_media_type(response.body, response.header("content-type").value_or(""),
                                          fmt::format("GET {}", response.url->redacted()));
-  return {std::move(type), std::move(response.body), std::move(digest)};
+  return {std::move(type), std::move(response.body), std::move(digest), response.header("etag")};
 }
 
 void HttpRepository::pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) {
@@ -127,8 +127,10 @@ Digest HttpRepository::push_bytes(std::string_view content, std::stop_token stop
   return digest;
 }
 
-Digest HttpRepository::push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
-                                     std::string_view bytes, std::stop_token stop) {
+std::optional<Digest> HttpRepository::put_manifest(const std::optional<std::string>& tag,
+                                                   const std::string& media_type, std::string_view bytes,
+                                                   const std::optional<std::string>& if_match,
+                                                   const std::stop_token& stop) {
   if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
   Digest digest = Digest::of(bytes);
   const auto referral = find_referral(bytes, media_type);
@@ -136,8 +138,13 @@ Digest HttpRepository::push_manifest(const std::optional<std::string>& tag, cons
                         .url = client_->url(fmt::format("manifests/{}", tag.value_or(digest.text())), stop)},
             .access = Access::kPush};
   call.request.headers.push_back({"Content-Type", media_type});
+  if (if_match) {
+    call.request.headers.push_back({"If-Match", *if_match});
+    call.answers = {412};
+  }
   call.request.body = body_of(bytes);
   const HttpResponse response = send_manifest(*client_, call, stop);
+  if (!response.ok()) return std::nullopt;
   const auto stored = response.header("docker-content-digest");
   if (stored && Digest::is_valid(*stored) && *stored != digest.text()) {
     throw DataError(fmt::format("PUT {}: the registry stored {} instead of {}", response.url->redacted(),
@@ -146,6 +153,17 @@ Digest HttpRepository::push_manifest(const std::optional<std::string>& tag, cons
   // A registry that knows subjects says so; for others, clients keep the list.
   if (referral && !response.header("oci-subject")) ReferrersClient(*client_).add(*referral, stop);
   return digest;
+}
+
+Digest HttpRepository::push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
+                                     std::string_view bytes, std::stop_token stop) {
+  return put_manifest(tag, media_type, bytes, std::nullopt, stop).value();
+}
+
+bool HttpRepository::replace_manifest(const std::string& tag, const std::optional<Manifest>& expected,
+                                      const std::string& media_type, std::string_view bytes,
+                                      std::stop_token stop) {
+  return put_manifest(tag, media_type, bytes, expected ? expected->etag : std::nullopt, stop).has_value();
 }
 
 std::vector<Referrer> HttpRepository::list_referrers(const Digest& subject, std::stop_token stop) {

@@ -31,9 +31,16 @@ class HttpRepository final : public Repository {
   Digest push_bytes(std::string_view content, std::stop_token stop) override;
   Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                        std::string_view bytes, std::stop_token stop) override;
+  bool replace_manifest(const std::string& tag, const std::optional<Manifest>& expected,
+                        const std::string& media_type, std::string_view bytes, std::stop_token stop) override;
   std::vector<Referrer> list_referrers(const Digest& subject, std::stop_token stop) override;
 
  private:
+  /// None where the tag is no longer in the state `if_match`.
+  std::optional<Digest> put_manifest(const std::optional<std::string>& tag, const std::string& media_type,
+                                     std::string_view bytes, const std::optional<std::string>& if_match,
+                                     const std::stop_token& stop);
+
   const std::shared_ptr<RegistryClient> client_;  // shared with the sources of open_blob()
   BlobUploader uploader_;
   const std::filesystem::path work_directory_;

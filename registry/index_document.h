@@ -36,7 +36,10 @@ std::string empty();
 /// Throws unless `marker`, the content of oci-layout, names a version that we know.
 void check_marker(std::string_view marker, const std::string& where);
 
-/// Throws IoError if nothing has that tag, naming some that are there; DataError if several manifests have it.
+/// Empty if nothing has that tag; DataError if several manifests have it.
+std::optional<LayoutEntry> look_up_tag(std::string_view index, const std::string& tag, const std::string& where);
+
+/// Likewise, but throws IoError if nothing has that tag, naming some that are there.
 LayoutEntry find_tag(std::string_view index, const std::string& tag, const std::string& where);
 
 /// Empty if the manifest is not listed, which does not mean that it is not there.

@@ -87,4 +87,14 @@ void LayoutIndex::set_tag(const std::string& tag, const LayoutEntry& entry) cons
                         index_document::with_tag(read_index(), tag, entry, name()));
 }
 
+bool LayoutIndex::replace_tag(const std::string& tag, const std::optional<Digest>& expected,
+                              const LayoutEntry& entry) const {
+  const UniqueFd lock = lock_layout(directory_);
+  const std::string index = read_index();
+  const auto current = index_document::look_up_tag(index, tag, name());
+  if ((current ? std::optional(current->digest) : std::nullopt) != expected) return false;
+  write_file_atomically(directory_ / "index.json", index_document::with_tag(index, tag, entry, name()));
+  return true;
+}
+
 }  // namespace obd::registry

@@ -34,6 +34,8 @@ class LayoutIndex {
   void add(const LayoutEntry& entry) const;
   /// Moves `tag` to `entry`. Everything else in index.json stays as it is, fields unknown to us too.
   void set_tag(const std::string& tag, const LayoutEntry& entry) const;
+  /// set_tag() if `tag` names `expected` (none: nothing); else false.
+  bool replace_tag(const std::string& tag, const std::optional<Digest>& expected, const LayoutEntry& entry) const;
 
  private:
   std::string name() const;

@@ -121,20 +121,33 @@ void LayoutRepository::publish_staged() {
   staged_.clear();
 }
 
+LayoutEntry LayoutRepository::publish(const std::string& media_type, std::string_view bytes,
+                                      const std::stop_token& stop) {
+  prepare_for_writing();
+  Digest digest = push_bytes(bytes, stop);
+  publish_staged();
+  return {std::move(digest), bytes.size(), media_type};
+}
+
 Digest LayoutRepository::push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                        std::string_view bytes, std::stop_token stop) {
   if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
   const bool is_referrer = find_referral(bytes, media_type).has_value();
-  prepare_for_writing();
-  Digest digest = push_bytes(bytes, stop);
-  publish_staged();
-  const LayoutEntry entry{digest, bytes.size(), media_type};
+  const LayoutEntry entry = publish(media_type, bytes, stop);
   if (tag) {
     index_.set_tag(*tag, entry);
   } else if (is_referrer) {  // nothing else in a layout would lead to it
     index_.add(entry);
   }
-  return digest;
+  return entry.digest;
+}
+
+bool LayoutRepository::replace_manifest(const std::string& tag, const std::optional<Manifest>& expected,
+                                        const std::string& media_type, std::string_view bytes,
+                                        std::stop_token stop) {
+  if (!is_valid_tag(tag)) throw UsageError(fmt::format("'{}' is not a tag", tag.substr(0, 129)));
+  const LayoutEntry entry = publish(media_type, bytes, stop);
+  return index_.replace_tag(tag, expected ? std::optional(expected->digest) : std::nullopt, entry);
 }
 
 std::vector<Referrer> LayoutRepository::list_referrers(const Digest& subject, std::stop_token stop) {

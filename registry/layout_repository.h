@@ -27,6 +27,8 @@ class LayoutRepository final : public Repository {
   Digest push_bytes(std::string_view content, std::stop_token stop) override;
   Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                        std::string_view bytes, std::stop_token stop) override;
+  bool replace_manifest(const std::string& tag, const std::optional<Manifest>& expected,
+                        const std::string& media_type, std::string_view bytes, std::stop_token stop) override;
   std::vector<Referrer> list_referrers(const Digest& subject, std::stop_token stop) override;
 
  private:
@@ -35,6 +37,8 @@ class LayoutRepository final : public Repository {
   std::shared_ptr<const ByteSource> find_blob(const Digest& digest) const;
   /// Likewise; its size is checked.
   std::shared_ptr<const ByteSource> find_blob(const BlobId& blob) const;
+  /// Makes all that was staged, and this manifest, files of the directory.
+  LayoutEntry publish(const std::string& media_type, std::string_view bytes, const std::stop_token& stop);
   void publish_staged();
   void prepare_for_writing();
   LayoutEntry entry_for(const std::string& reference) const;

@@ -4,12 +4,10 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
-#include <set>
 
 #include "common/error.h"
 #include "common/json.h"
+#include "common/turns.h"
 #include "registry/client.h"
 
 namespace obd::registry {
@@ -78,39 +76,10 @@ Json descriptor_of(const Referrer& referrer) {
 }
 
 /// Threads of this process take turns at one tag: the others' writes would only make them write again.
-class TurnAtTag {
- public:
-  TurnAtTag(std::string tag, const std::stop_token& stop) : tag_(std::move(tag)) {
-    std::unique_lock lock(mutex());
-    if (!left().wait(lock, stop, [this] { return !busy().contains(tag_); })) throw Cancelled();
-    busy().insert(tag_);
-  }
-  ~TurnAtTag() {
-    {
-      const std::lock_guard lock(mutex());
-      busy().erase(tag_);
-    }
-    left().notify_all();
-  }
-  TurnAtTag(const TurnAtTag&) = delete;
-  TurnAtTag& operator=(const TurnAtTag&) = delete;
-
- private:
-  static std::mutex& mutex() {  // guards busy()
-    static std::mutex instance;
-    return instance;
-  }
-  static std::set<std::string>& busy() {
-    static std::set<std::string> instance;
-    return instance;
-  }
-  static std::condition_variable_any& left() {
-    static std::condition_variable_any instance;
-    return instance;
-  }
-
-  const std::string tag_;
-};
+Turns& turns_at_tags() {
+  static Turns instance;
+  return instance;
+}
 
 }  // namespace
 
@@ -217,7 +186,8 @@ bool ReferrersClient::update(const Referral& referral, const std::stop_token& st
 }
 
 void ReferrersClient::add(const Referral& referral, const std::stop_token& stop) {
-  const TurnAtTag turn(fmt::format("{} {}", client_.name().display, tag_of(referral.subject)), stop);
+  const std::string tag = fmt::format("{} {}", client_.name().display, tag_of(referral.subject));
+  const auto turn = turns_at_tags().take(tag, true, stop);
   for (int tries = 0; tries < kMaxUpdates; ++tries) {
     if (update(referral, stop)) return;
     spdlog::debug("referrers of {} changed meanwhile, try={}", referral.subject.brief(), tries + 1);

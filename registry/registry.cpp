@@ -19,8 +19,26 @@ bool Repository::mount_blob(const BlobId& blob, const std::string& /*from_reposi
   return has_blob(blob, std::move(stop));
 }
 
+bool Repository::replace_manifest(const std::string& tag, const std::optional<Manifest>& expected,
+                                  const std::string& media_type, std::string_view bytes, std::stop_token stop) {
+  const auto current = find_manifest(*this, tag, stop);
+  const bool same = current && expected ? current->digest == expected->digest : !current && !expected;
+  if (same) push_manifest(tag, media_type, bytes, std::move(stop));
+  return same;
+}
+
 std::vector<Referrer> Repository::list_referrers(const Digest& /*subject*/, std::stop_token /*stop*/) {
   return {};
+}
+
+std::optional<Manifest> find_manifest(Repository& repository, const std::string& reference, std::stop_token stop) {
+  try {
+    return repository.pull_manifest(reference, std::move(stop));
+  } catch (const NetworkError& error) {
+    if (error.http_status() != 404) throw;
+  } catch (const IoError&) {  // from a layout or an archive
+  }
+  return std::nullopt;
 }
 
 void copy_blob(Repository& source, Repository& target, const BlobId& blob, std::stop_token stop) {

@@ -31,6 +31,8 @@ struct Manifest {
   std::string media_type;
   std::string bytes;
   Digest digest;
+  /// What the registry calls this state of the tag that was asked for, if it says (RFC 9110, "ETag").
+  std::optional<std::string> etag = {};
 };
 
 /// A repository of a registry; repositories with the same authority can share blobs without moving them.
@@ -116,9 +118,18 @@ class Repository {
   virtual Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                std::string_view bytes, std::stop_token stop) = 0;
 
+  /// As push_manifest(), if `tag` still names `expected` (none: nothing). False: it names something else and goes on
+  /// doing so. A layout holds its lock in between. A registry that does not heed If-Match, as few do, cannot tell what
+  /// happened since `expected` was pulled: look afterwards what became of the tag.
+  virtual bool replace_manifest(const std::string& tag, const std::optional<Manifest>& expected,
+                                const std::string& media_type, std::string_view bytes, std::stop_token stop);
+
   /// The manifests whose subject is `subject`, which need not exist. What keeps no referrers has none.
   virtual std::vector<Referrer> list_referrers(const Digest& subject, std::stop_token stop);
 };
+
+/// None where the repository, or the layout, has no such manifest.
+std::optional<Manifest> find_manifest(Repository& repository, const std::string& reference, std::stop_token stop);
 
 /// Brings a blob from one repository to another: nothing moves if it is there, or if both are in one registry that
 /// can mount it. Else it is pulled, verified, and pushed.

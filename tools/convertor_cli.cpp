@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "common/spool.h"
+#include "convertor/cache_store.h"
 #include "convertor/tag_converter.h"
 #include "tools/convertor_report.h"
 #include "tools/convertor_request.h"
@@ -26,6 +27,7 @@ Examples:
   convertor -r quay.io/acme/app -i 1.4 --target-repository registry.example.com/obd/app -o 1.4
   convertor -r oci:./images -i debian -o debian_obd --oci --vsize 16
   convertor -r localhost:5000/acme/app -i 1.4 -o 1.4_obd --db-str /var/lib/overlaybd/layers.db
+  convertor -r localhost:5000/acme/app -i 1.4 -o 1.4_obd --cache-tag obd_cache
 
 Exit codes: 0 done, 1 internal error, 2 usage, 3 malformed image or blob, 4 input/output, 5 network,
             6 credentials, 7 database, 8 something is full, 130 interrupted, 143 terminated.
@@ -97,8 +99,7 @@ Repositories open_repositories(const ConvertorRequest& request) {
 }
 
 /// A file that is new gets its tables; a server's are made once, by `obdctl db init`.
-std::unique_ptr<dedupdb::DedupDb> open_db(const ConvertorRequest& request, const std::stop_token& stop) {
-  if (!request.db) return nullptr;
+std::unique_ptr<dedupdb::RecordStore> open_db(const ConvertorRequest& request, const std::stop_token& stop) {
   auto db = dedupdb::open_dedup_db(request.db->options);
   if (request.db->options.type != "sqlite") return db;
   try {
@@ -108,6 +109,14 @@ std::unique_ptr<dedupdb::DedupDb> open_db(const ConvertorRequest& request, const
     spdlog::warn("the database cannot be used: {}", error.what());
   }
   return db;
+}
+
+/// Null where nothing is remembered.
+std::unique_ptr<dedupdb::RecordStore> open_records(const ConvertorRequest& request, registry::Repository& target,
+                                                   const std::stop_token& stop) {
+  if (request.db) return open_db(request, stop);
+  if (request.cache_tag.empty()) return nullptr;
+  return std::make_unique<convertor::CacheStore>(target, convertor::CacheStore::Options{.tag = request.cache_tag});
 }
 
 ExitCode convert(const ConvertorRequest& request, Run& run, const cxxopts::ParseResult& parsed) {
@@ -126,14 +135,14 @@ ExitCode convert(const ConvertorRequest& request, Run& run, const cxxopts::Parse
   const WorkDirectory work_directory(request.convert.work_directory);
   const Repositories repositories = open_repositories(request);
   const auto foreign = open_foreign_blobs(parsed, request.source);
-  const auto db = open_db(request, run.stop());
+  const auto records = open_records(request, *repositories.target, run.stop());
   blockfs::WorkerPool pool(request.threads);
   const convertor::Workshop workshop{.source = *repositories.source,
                                      .target = *repositories.target,
                                      .pool = pool,
                                      .progress = progress,
                                      .options = request.convert,
-                                     .db = db.get(),
+                                     .records = records.get(),
                                      .foreign = foreign.get()};
   const convertor::ConvertResult result =
       convertor::convert_reference(workshop, request.reference, request.output_tag, run.stop());

@@ -136,6 +136,39 @@ void read_registries(const cxxopts::ParseResult& parsed, std::istream& in, Conve
   }
 }
 
+/// The tag where the cache lies. It must not be one that the conversion itself reads or writes.
+std::string cache_tag(const cxxopts::ParseResult& parsed, const ConvertorRequest& request) {
+  const std::string tag = parsed["cache-tag"].as<std::string>();
+  if (!registry::is_valid_tag(tag)) throw UsageError(fmt::format("--cache-tag '{}' is no valid tag", printable(tag)));
+  for (const char* option : {"db-type", "db-str", "db-str-file"}) {
+    if (parsed.count(option) != 0) {
+      throw UsageError(fmt::format("give one of --cache-tag and --{}: both remember what was converted", option));
+    }
+  }
+  if (tag == request.output_tag) throw UsageError(fmt::format("--cache-tag and --output-tag are both '{}'", tag));
+  if (tag == request.reference && request.source_name == request.target_name) {
+    throw UsageError(fmt::format("--cache-tag and --input-tag are both '{}'", tag));
+  }
+  const registry::Place place = registry::place_of(request.target_name);
+  if (place != registry::Place::kRegistry && place != registry::Place::kLayout) {
+    throw UsageError("--cache-tag needs a registry or an oci: layout as target: an archive would be written anew for it");
+  }
+  return tag;
+}
+
+/// On the command line the cache goes before the environment's database.
+void read_record_store(const cxxopts::ParseResult& parsed, ConvertorRequest& request) {
+  if (parsed.count("cache-tag") != 0) {
+    request.cache_tag = cache_tag(parsed, request);
+  } else {
+    request.db = parse_db_options(parsed);
+  }
+  request.convert.require_db = parsed["require-db"].as<bool>();
+  if (request.convert.require_db && !request.db && request.cache_tag.empty()) {
+    throw UsageError("--require-db needs a database (--db-str) or a cache (--cache-tag)");
+  }
+}
+
 }  // namespace
 
 ConvertorRequest parse_convertor_request(const cxxopts::ParseResult& parsed, std::istream& in) {
@@ -156,9 +189,7 @@ ConvertorRequest parse_convertor_request(const cxxopts::ParseResult& parsed, std
   request.threads = threads != 0 ? threads : std::max(1u, std::thread::hardware_concurrency());
   request.progress = parse_progress_mode(parsed["progress"].as<std::string>());
   request.metrics = text(parsed, "metrics");
-  request.db = parse_db_options(parsed);
-  request.convert.require_db = parsed["require-db"].as<bool>();
-  if (request.convert.require_db && !request.db) throw UsageError("--require-db needs a database: --db-str");
+  read_record_store(parsed, request);
   return request;
 }
 
@@ -199,8 +230,9 @@ cxxopts::Options convertor_options() {
       "reserve", "keep each layer's blob in --dir", flag())("dump-manifest",
                                                             "write manifest and config to --dir", flag());
   add_db_options(options, "Database");
-  options.add_options("Database")("require-db", "fail when the database is out of reach, instead of doing without",
-                                  flag());
+  options.add_options("Database")("cache-tag", "instead of a database: remember it under this tag of the target", words(),
+                                  "TAG")(
+      "require-db", "fail when database or cache are out of reach, instead of doing without", flag());
   options.add_options("Output")("progress", "auto, plain, json or none", words()->default_value("auto"),
                                 "MODE")("json", "result as JSON lines on standard output", flag())(
       "metrics", "write times and sizes to a file", words(), "FILE")("verbose", "log what is done", flag())(

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "convertor/cache_artifact.h"
 
 namespace obd::tools {
 namespace {
@@ -41,6 +42,7 @@ class Loader {
 
  private:
   void load_image(registry::Manifest document, const std::optional<convertor::Platform>& platform) {
+    convertor::refuse_cache(document);
     convertor::ImageManifest manifest = convertor::parse_manifest(document);
     const std::string config = registry::pull_small_blob(repository_, manifest.config.blob(), stop_);
     convertor::ImageConfig parsed = convertor::parse_config(config, manifest.config.digest);

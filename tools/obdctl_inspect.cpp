@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "common/error.h"
+#include "convertor/cache_artifact.h"
 #include "registry/foreign_blobs.h"
 #include "tools/obdctl.h"
 #include "tools/obdctl_blob.h"
@@ -44,6 +46,30 @@ class Inspector {
     summarise();
   }
 
+  void inspect(registry::Repository& repository, const std::string& reference) {
+    const registry::Manifest document = repository.pull_manifest(reference, run_.stop());
+    if (convertor::is_cache(document)) {
+      inspect_cache(document, convertor::pull_cache(repository, document, run_.stop()));
+    } else {
+      inspect_image(repository, reference);
+    }
+  }
+
+ private:
+  void inspect_cache(const registry::Manifest& document, const convertor::CacheRecords& records) {
+    const auto layers = static_cast<size_t>(std::count_if(
+        records.begin(), records.end(), [](const convertor::CacheRecord& record) { return record.media_type.empty(); }));
+    const size_t manifests = records.size() - layers;
+    if (run_.json) {
+      return print_json({{"type", "summary"},
+                         {"cache", document.digest.text()},
+                         {"layer_records", layers},
+                         {"manifest_records", manifests}});
+    }
+    out_ << fmt::format("cache {}\n  {} layers and {} manifests are remembered\n", document.digest.text(), layers,
+                        manifests);
+  }
+
   void inspect_image(registry::Repository& repository, const std::string& reference) {
     const LoadedTree tree = load_images(repository, reference, run_.stop());
     for (const registry::Manifest& index : tree.indexes) {
@@ -58,7 +84,6 @@ class Inspector {
     summarise();
   }
 
- private:
   void inspect_one(registry::Repository& repository, const LoadedImage& image) {
     if (run_.json) {
       print_json({{"type", "image"},
@@ -148,7 +173,7 @@ ExitCode obdctl_inspect(const std::vector<std::string>& args, Run& run) {
   const Operands operands = parse_operands(*parsed, run.io.in);
   Inspector inspector(run);
   if (operands.repository) {
-    inspector.inspect_image(*operands.repository, operands.reference);
+    inspector.inspect(*operands.repository, operands.reference);
   } else {
     inspector.inspect_files(operands.files);
   }

@@ -26,7 +26,11 @@ def write_layout(directory, seeds, size):
     layout.finish()
 
 
-class Dedup(TestCase):
+class RegistryTestCase(TestCase):
+    """A registry of its own, images in it, and conversions that remember."""
+
+    remember = ["--db-str", "layers.db"]
+
     def setUp(self):
         super().setUp()
         registry = Registry(self.dir / "registry", access_log=True)
@@ -49,16 +53,18 @@ class Dedup(TestCase):
                                           f"docker://{self.registry.host}/{name}:{tag}").out)
         return [entry["size"] for entry in manifest["layers"]]
 
-    def obd(self, tag, *more, name="acme/app", db="layers.db"):
+    def obd(self, tag, *more, name="acme/app", remember=None):
         """Converts; the lines of the result, and the requests that it took."""
         before = len(self.registry.requests())
         result = self.expect(0, CONVERTOR, "-r", f"{self.registry.host}/{name}", "-i", tag, "-o", f"{tag}_obd",
-                             "--plain", "--json", "--progress", "none", *(["--db-str", db] if db else []), *more)
+                             "--plain", "--json", "--progress", "none", *(self.remember if remember is None else remember), *more)
         return [json.loads(line) for line in result.out.splitlines()], self.registry.requests()[before:]
 
     def check(self, tag, name="acme/app"):
         self.expect(0, OBDCTL, "check", "-r", f"{self.registry.host}/{name}", "-i", tag, "-o", f"{tag}_obd", "--plain")
 
+
+class Dedup(RegistryTestCase):
     def test_warm_costs_few_requests(self):
         """An image that was converted before: at most 10 requests and 100 KB, and the same digest."""
         self.push("1", range(10))
@@ -78,7 +84,7 @@ class Dedup(TestCase):
         self.assertEqual(result[-1]["reuse"]["layers"], 9)
         read = sum(size for method, *_, size in requests if method == "GET")
         self.assertLessEqual(read, sizes[-1] + sum(sizes[:-1]) // 50, requests)
-        cold, _ = self.obd("2", db=None)
+        cold, _ = self.obd("2", remember=[])
         self.assertEqual(cold[-1]["digest"], result[-1]["digest"])
         self.check("2")
 

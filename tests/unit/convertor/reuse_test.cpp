@@ -1,4 +1,4 @@
-// What is found in the database is taken, and only if it is what would have been made.
+// What is found in the database, or the cache, is taken, and only if it is what would have been made.
 
 #include <gmock/gmock.h>
 
@@ -6,9 +6,8 @@
 #include <random>
 #include <thread>
 
-#include "convertor/tag_converter.h"
 #include "tests/support/tar_builder.h"
-#include "tests/unit/convertor/layout_image.h"
+#include "tests/unit/convertor/farm.h"
 
 namespace obd::convertor {
 namespace {
@@ -35,67 +34,7 @@ std::vector<SourceLayer> layers(const std::vector<int>& numbers) {
   return all;
 }
 
-/// A database, and a target whose content it describes.
-class Farm {
- public:
-  explicit Farm(LayoutImages& source) : source_(source), db_(open(work_.path() / "obd.db")) {}
-
-  static std::unique_ptr<dedupdb::DedupDb> open(const fs::path& path) {
-    auto db = dedupdb::open_dedup_db({.type = "sqlite", .location = path.string()});
-    db->create_tables({});
-    return db;
-  }
-  ConvertResult convert(const std::string& reference, ConvertOptions options = {}) {
-    return convert(*db_, reference, std::move(options));
-  }
-  ConvertResult convert(dedupdb::DedupDb& db, const std::string& reference, ConvertOptions options = {}) {
-    if (options.vsize_gib == 64) options.vsize_gib = 1;
-    options.work_directory = work_.path() / "work";
-    blockfs::WorkerPool pool(2);
-    ProgressBoard progress;
-    const Workshop workshop{.source = source_.repository(),
-                            .target = target_.repository(),
-                            .pool = pool,
-                            .progress = progress,
-                            .options = options,
-                            .db = &db};
-    return convert_reference(workshop, reference, "out", {});
-  }
-  dedupdb::DedupDb& db() { return *db_; }
-  LayoutImages& target() { return target_; }
-  std::vector<dedupdb::Row> rows(dedupdb::Table table) {
-    std::vector<dedupdb::Row> rows;
-    db_->list({}, [&](const dedupdb::Row& row) { if (row.table == table) rows.push_back(row); }, {});
-    return rows;
-  }
-  /// Makes a row of layers say something else.
-  void put(const dedupdb::Row& row, const Digest& digest, uint64_t size) {
-    db_->put_layer(row.place, key_of(row), digest, size, {});
-  }
-  void remove(const dedupdb::Row& row) {
-    if (row.table == dedupdb::Table::kLayers) {
-      db_->remove_layer(row.place, key_of(row), Digest::parse(row.digest), {});
-    } else {
-      db_->remove_manifest(row.place, key_of(row), row.media_type, Digest::parse(row.digest), {});
-    }
-  }
-  void forget_manifests() {
-    for (const dedupdb::Row& row : rows(dedupdb::Table::kManifests)) remove(row);
-  }
-
- private:
-  static dedupdb::Key key_of(const dedupdb::Row& row) {
-    const size_t plus = row.key.find('+');
-    return {Digest::parse(row.key.substr(0, plus)), row.key.substr(plus + 1)};
-  }
-
-  LayoutImages& source_;
-  test::TemporaryDirectory work_;
-  LayoutImages target_;
-  std::unique_ptr<dedupdb::DedupDb> db_;
-};
-
-class ReuseTest : public testing::Test {
+class ReuseTest : public testing::TestWithParam<MemoryKind> {
  protected:
   std::string add(const std::vector<int>& numbers) {
     std::string tag = "image";
@@ -105,7 +44,7 @@ class ReuseTest : public testing::Test {
   }
   /// What a conversion gives that finds nothing.
   Digest cold(const std::string& reference, const ConvertOptions& options = {}) {
-    return Farm(source_).convert(reference, options).root.digest;
+    return Farm(source_, GetParam()).convert(reference, options).root.digest;
   }
   static size_t reused(const ConvertResult& result) {
     size_t count = 0;
@@ -116,10 +55,12 @@ class ReuseTest : public testing::Test {
   }
 
   LayoutImages source_;
-  Farm farm_{source_};
+  Farm farm_{source_, GetParam()};
 };
 
-TEST_F(ReuseTest, AnImageThatWasConvertedCostsATag) {
+INSTANTIATE_TEST_SUITE_P(Of, ReuseTest, testing::Values(MemoryKind::kDatabase, MemoryKind::kCache), name_of);
+
+TEST_P(ReuseTest, AnImageThatWasConvertedCostsATag) {
   const std::string tag = add({0, 1, 2});
   const ConvertResult first = farm_.convert(tag);
   EXPECT_EQ(first.reuse.layers, 0u);
@@ -132,7 +73,7 @@ TEST_F(ReuseTest, AnImageThatWasConvertedCostsATag) {
   EXPECT_EQ(first.root.digest, cold(tag));
 }
 
-TEST_F(ReuseTest, LayersBelowANewOneAreReused) {
+TEST_P(ReuseTest, LayersBelowANewOneAreReused) {
   farm_.convert(add({0, 1, 2}));
   const std::string tag = add({0, 1, 3});
   const ConvertResult result = farm_.convert(tag);
@@ -141,7 +82,7 @@ TEST_F(ReuseTest, LayersBelowANewOneAreReused) {
   EXPECT_EQ(result.root.digest, cold(tag));
 }
 
-TEST_F(ReuseTest, AnySubsetOfTheLayersGivesTheSameImage) {
+TEST_P(ReuseTest, AnySubsetOfTheLayersGivesTheSameImage) {
   const std::string tag = add({0, 1, 2, 3});
   const ConvertResult first = farm_.convert(tag);
   const auto all = farm_.rows(dedupdb::Table::kLayers);
@@ -149,14 +90,14 @@ TEST_F(ReuseTest, AnySubsetOfTheLayersGivesTheSameImage) {
   for (unsigned mask = 0; mask < 16; ++mask) {
     farm_.forget_manifests();
     for (size_t i = 0; i < all.size(); ++i) {
-      farm_.remove(all[i]);
+      farm_.memory().remove(all[i]);
       if (mask & (1U << i)) farm_.put(all[i], Digest::parse(all[i].digest), static_cast<uint64_t>(all[i].size));
     }
     EXPECT_EQ(farm_.convert(tag).root.digest, first.root.digest) << "subset " << mask;
   }
 }
 
-TEST_F(ReuseTest, OtherOptionsFindNothing) {
+TEST_P(ReuseTest, OtherOptionsFindNothing) {
   const std::string tag = add({0, 1});
   farm_.convert(tag);
   const std::vector<ConvertOptions> others = {{.vsize_gib = 2},
@@ -173,7 +114,7 @@ TEST_F(ReuseTest, OtherOptionsFindNothing) {
   EXPECT_EQ(oci.root.digest, cold(tag, {.oci = true}));
 }
 
-TEST_F(ReuseTest, RowsThatLieAreRemovedAndNothingWrongIsTaken) {
+TEST_P(ReuseTest, RowsThatLieAreRemovedAndNothingWrongIsTaken) {
   const std::string tag = add({0, 1, 2});
   const Digest expected = farm_.convert(tag).root.digest;
   farm_.convert(add({3, 4}));
@@ -197,16 +138,11 @@ TEST_F(ReuseTest, RowsThatLieAreRemovedAndNothingWrongIsTaken) {
   }
 }
 
-TEST_F(ReuseTest, AManifestRowThatLiesIsRemoved) {
+TEST_P(ReuseTest, AManifestRowThatLiesIsRemoved) {
   const std::string tag = add({0, 1});
   const ConvertResult first = farm_.convert(tag);
   const ConvertResult other = farm_.convert(add({0, 2}));
-  for (const dedupdb::Row& row : farm_.rows(dedupdb::Table::kManifests)) {
-    const size_t plus = row.key.find('+');
-    farm_.db().put_manifest(row.place, {Digest::parse(row.key.substr(0, plus)), row.key.substr(plus + 1)},
-                            {.repo = {}, .digest = other.root.digest, .size = other.root.size,
-                             .media_type = other.root.media_type}, {});
-  }
+  for (const dedupdb::Row& row : farm_.rows(dedupdb::Table::kManifests)) farm_.put(row, other.root.digest, other.root.size);
   const ConvertResult again = farm_.convert(tag);
   EXPECT_EQ(again.root.digest, first.root.digest);
   EXPECT_EQ(again.reuse.manifests, 0u);
@@ -214,7 +150,7 @@ TEST_F(ReuseTest, AManifestRowThatLiesIsRemoved) {
   EXPECT_EQ(farm_.convert(tag).reuse.manifests, 1u) << "the right row is back";
 }
 
-TEST_F(ReuseTest, ABlobThatIsGoneOrCutOffIsMadeAnew) {
+TEST_P(ReuseTest, ABlobThatIsGoneOrCutOffIsMadeAnew) {
   const std::string tag = add({0, 1, 2});
   const ConvertResult first = farm_.convert(tag);
   for (const ConvertedLayer& victim : first.images.at(0).layers) {
@@ -228,7 +164,7 @@ TEST_F(ReuseTest, ABlobThatIsGoneOrCutOffIsMadeAnew) {
   }
 }
 
-TEST_F(ReuseTest, NothingIsWrittenWithoutUpload) {
+TEST_P(ReuseTest, NothingIsWrittenWithoutUpload) {
   const std::string tag = add({0, 1});
   const ConvertResult result = farm_.convert(tag, {.upload = false});
   EXPECT_TRUE(farm_.rows(dedupdb::Table::kLayers).empty());
@@ -236,28 +172,27 @@ TEST_F(ReuseTest, NothingIsWrittenWithoutUpload) {
   EXPECT_EQ(result.root.digest, cold(tag));
 }
 
-/// A database that is out of reach.
-class Broken final : public dedupdb::DedupDb {
+/// A store that is out of reach.
+class Broken final : public dedupdb::RecordStore {
  public:
-  std::string name() const override { return "broken"; }
-  std::vector<dedupdb::LayerRecord> find_layers(const dedupdb::Place&, const dedupdb::Key&, std::stop_token) override { fail(); }
-  void put_layer(const dedupdb::Place&, const dedupdb::Key&, const Digest&, uint64_t, std::stop_token) override { fail(); }
-  void remove_layer(const dedupdb::Place&, const dedupdb::Key&, const Digest&, std::stop_token) override { fail(); }
-  std::vector<dedupdb::ManifestRecord> find_manifests(const dedupdb::Place&, const dedupdb::Key&, const std::string&,
-                                                      std::stop_token) override { fail(); }
-  void put_manifest(const dedupdb::Place&, const dedupdb::Key&, const dedupdb::ManifestRecord&, std::stop_token) override { fail(); }
-  void remove_manifest(const dedupdb::Place&, const dedupdb::Key&, const std::string&, const Digest&, std::stop_token) override { fail(); }
-  std::unique_ptr<dedupdb::Lease> acquire(const std::string&, bool, std::stop_token) override { fail(); }
-  void create_tables(std::stop_token) override { fail(); }
-  dedupdb::Status status(std::stop_token) override { fail(); }
-  void list(const dedupdb::RowFilter&, const std::function<void(const dedupdb::Row&)>&, std::stop_token) override { fail(); }
-  dedupdb::PruneTotals prune(const dedupdb::RowFilter&, std::stop_token) override { fail(); }
+  using Place = dedupdb::Place;
+  using Key = dedupdb::Key;
+  using Text = std::string;
+  using Stop = std::stop_token;
+  Text name() const override { return "broken"; }
+  std::vector<dedupdb::LayerRecord> find_layers(const Place&, const Key&, Stop) override { fail(); }
+  void put_layer(const Place&, const Key&, const Digest&, uint64_t, Stop) override { fail(); }
+  void remove_layer(const Place&, const Key&, const Digest&, Stop) override { fail(); }
+  std::vector<dedupdb::ManifestRecord> find_manifests(const Place&, const Key&, const Text&, Stop) override { fail(); }
+  void put_manifest(const Place&, const Key&, const dedupdb::ManifestRecord&, Stop) override { fail(); }
+  void remove_manifest(const Place&, const Key&, const Text&, const Digest&, Stop) override { fail(); }
+  std::unique_ptr<dedupdb::Lease> acquire(const Text&, bool, Stop) override { fail(); }
 
  private:
-  [[noreturn]] static void fail() { throw DbError("the database is out of reach"); }
+  [[noreturn]] static void fail() { throw DbError("the store is out of reach"); }
 };
 
-TEST_F(ReuseTest, AnOutageIsNoMissButIsDoneWithoutUnlessRequired) {
+TEST_P(ReuseTest, AnOutageIsNoMissButIsDoneWithoutUnlessRequired) {
   const std::string tag = add({0, 1});
   Broken broken;
   const ConvertResult result = farm_.convert(broken, tag);
@@ -266,16 +201,17 @@ TEST_F(ReuseTest, AnOutageIsNoMissButIsDoneWithoutUnlessRequired) {
   EXPECT_THROW(farm_.convert(broken, tag, {.require_db = true}), DbError);
 }
 
-TEST_F(ReuseTest, ConvertersAtOnceMakeEachLayerOnce) {
+TEST_P(ReuseTest, ConvertersAtOnceMakeEachLayerOnce) {
   const std::vector<std::vector<int>> images = {{0, 1, 2, 3}, {0, 1, 4}, {0, 2, 3}, {0, 1, 2, 4}};
   std::vector<std::string> tags;
   for (const auto& image : images) tags.push_back(add(image));
   std::atomic<size_t> made{0};
+  const auto records = farm_.memory().open();
   {
     std::vector<std::jthread> threads;
     for (const std::string& tag : tags) {
       threads.emplace_back([&, tag] {
-        const ConvertResult result = farm_.convert(tag);
+        const ConvertResult result = farm_.convert(*records, tag);
         made += result.images.at(0).layers.size() - reused(result);
       });
     }
@@ -284,7 +220,7 @@ TEST_F(ReuseTest, ConvertersAtOnceMakeEachLayerOnce) {
 }
 
 /// Random images that share layers, in a farm where rows and blobs get lost or lie at random.
-TEST_F(ReuseTest, NoMixOfRowsGivesAWrongImage) {
+TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
   const auto seed = static_cast<unsigned>(testing::UnitTest::GetInstance()->random_seed());
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
@@ -300,7 +236,7 @@ TEST_F(ReuseTest, NoMixOfRowsGivesAWrongImage) {
       const dedupdb::Row& row = all[below(all.size())];
       const dedupdb::Row& other = all[below(all.size())];
       switch (below(5)) {
-        case 0: farm_.remove(row); break;
+        case 0: farm_.memory().remove(row); break;
         case 1: farm_.put(row, Digest::parse(other.digest), static_cast<uint64_t>(other.size)); break;
         case 2: farm_.put(row, Digest::parse(row.digest), static_cast<uint64_t>(row.size) / 2); break;
         case 3: fs::remove(farm_.target().blob_path(Digest::parse(row.digest))); break;

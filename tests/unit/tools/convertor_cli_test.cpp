@@ -1,5 +1,6 @@
 #include "tools/convertor_cli.h"
 #include "tools/convertor_request.h"
+#include "tools/obdctl.h"
 
 #include <gmock/gmock.h>
 
@@ -92,6 +93,13 @@ TEST_F(ConvertorCli, UsageErrorsSayWhatIsWrongAndEndWithTwo) {
       {with({"--metadata-budget", "0"}), "--metadata-budget"},
       {with({"--progress", "loud"}), "loud"},
       {with({"-u", ":secret"}), "USER"},
+      {with({"--require-db"}), "--require-db needs a database (--db-str) or a cache (--cache-tag)"},
+      {with({"--cache-tag", ""}), "--cache-tag '' is no valid tag"},
+      {with({"--cache-tag", "a/b"}), "--cache-tag 'a/b' is no valid tag"},
+      {with({"--cache-tag", "out"}), "--cache-tag and --output-tag are both 'out'"},
+      {with({"--cache-tag", "in"}), "--cache-tag and --input-tag are both 'in'"},
+      {with({"--cache-tag", "c", "--db-str", "x.db"}), "give one of --cache-tag and --db-str"},
+      {with({"--cache-tag", "c", "--target-repository", "oci-archive:x.tar"}), "--cache-tag needs a registry"},
   };
   for (const auto& [args, part] : cases) {
     const Result result = run(args);
@@ -136,6 +144,41 @@ TEST_F(ConvertorCli, JsonIsALineForEachLayerAndImageAndASummary) {
   EXPECT_EQ(lines[3]["type"], "summary");
   EXPECT_EQ(lines[3]["digest"], Digest::of(images_.manifest("out")).text());
   EXPECT_EQ(lines[3]["uploaded"], true);
+}
+
+TEST_F(ConvertorCli, ACacheTagRemembersWhatWasConverted) {
+  const auto convert = [&](const Arguments& more) {
+    const Result result = run(arguments(more));
+    EXPECT_EQ(result.code, 0) << result.err;
+    return json_lines(result.out).back();
+  };
+  const Json cold = convert({"--json", "--cache-tag", "cache"});
+  EXPECT_EQ(cold["reuse"]["layers"], 0);
+  const Json warm = convert({"--json", "--cache-tag", "cache", "--require-db"});
+  EXPECT_EQ(warm["reuse"]["manifests"], 1);
+  EXPECT_EQ(warm["digest"], cold["digest"]);
+  EXPECT_EQ(convert({"--json", "--cache-tag", "cache", "--no-upload"})["reuse"]["layers"], 0);
+
+  const std::string image = images_.manifest("in");
+  images_.add_manifest(registry::media_type::kOciManifest, image, "cache");
+  const Result refused = run(arguments({"--cache-tag", "cache"}));
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("which is not overwritten; choose another tag"));
+  EXPECT_EQ(images_.manifest("cache"), image);
+}
+
+TEST_F(ConvertorCli, ACacheIsNoImage) {
+  ASSERT_EQ(run(arguments({"--cache-tag", "cache"})).code, 0);
+  const std::string repository = "oci:" + images_.path().string();
+  const Result result = run({"-r", repository, "-i", "cache", "-o", "other", "--dir", work().string()});
+  EXPECT_EQ(result.code, 3);
+  EXPECT_THAT(result.err, HasSubstr("holds what convertor --cache-tag remembers, and no image"));
+
+  std::istringstream in;
+  std::ostringstream out;
+  std::ostringstream err;
+  EXPECT_EQ(obdctl_main({"inspect", "-r", repository, "-i", "cache"}, Io{.in = in, .out = out, .err = err}), 0);
+  EXPECT_THAT(out.str(), HasSubstr("2 layers and 1 manifests are remembered"));
 }
 
 TEST_F(ConvertorCli, JsonEndsWithTheErrorWhereThereIsOne) {
