@@ -21,7 +21,9 @@ std::string_view algorithm_name(Algorithm algorithm) {
   return algorithm == Algorithm::kLz4 ? "lz4" : "zstd";
 }
 
-int default_level(Algorithm algorithm) { return algorithm == Algorithm::kLz4 ? 0 : 3; }
+int default_level(Algorithm algorithm) {
+  return algorithm == Algorithm::kLz4 ? 0 : 3;
+}
 
 struct BlockCompressor::State {
   Algorithm algorithm;
@@ -63,9 +65,9 @@ size_t BlockCompressor::compress(std::span<const std::byte> block, std::span<std
 
 bool decompress_block(Algorithm algorithm, std::span<const std::byte> stored, std::span<std::byte> out) {
   if (algorithm == Algorithm::kLz4) {
-    const int got = LZ4_decompress_safe(reinterpret_cast<const char*>(stored.data()),
-                                        reinterpret_cast<char*>(out.data()), static_cast<int>(stored.size()),
-                                        static_cast<int>(out.size()));
+    const int got =
+        LZ4_decompress_safe(reinterpret_cast<const char*>(stored.data()), reinterpret_cast<char*>(out.data()),
+                            static_cast<int>(stored.size()), static_cast<int>(out.size()));
     return got >= 0 && static_cast<size_t>(got) == out.size();
   }
   const size_t got = ZSTD_decompress(out.data(), out.size(), stored.data(), stored.size());

@@ -6,8 +6,8 @@
 
 namespace obd::blockfs {
 
-/// Receives what a layer changes on the disk, in the order in which it is decided. What becomes of it (an LSMT
-/// layer, a mapping, a raw disk) the engine does not know.
+/// Receives what a layer changes on the disk, in the order in which it is decided. What becomes of it (an
+/// LSMT layer, a mapping, a raw disk) the engine does not know.
 ///
 /// Threads: one at a time.
 class DeltaSink {

@@ -9,8 +9,8 @@
 #include <cstring>
 #include <optional>
 
-#include "common/endian.h"
 #include "common/c_handle.h"
+#include "common/endian.h"
 #include "common/error.h"
 
 namespace obd::blockfs {
@@ -54,11 +54,16 @@ class Plain final : public LayerDecompressor::Format {
 
 std::string_view inflate_error(int code) {
   switch (code) {
-    case ISAL_INVALID_BLOCK: return "invalid deflate block";
-    case ISAL_INVALID_SYMBOL: return "invalid deflate symbol";
-    case ISAL_INVALID_LOOKBACK: return "a deflate match reaches before the start";
-    case ISAL_INCORRECT_CHECKSUM: return "the gzip member's CRC or length does not match";
-    default: return "damaged gzip data";
+    case ISAL_INVALID_BLOCK:
+      return "invalid deflate block";
+    case ISAL_INVALID_SYMBOL:
+      return "invalid deflate symbol";
+    case ISAL_INVALID_LOOKBACK:
+      return "a deflate match reaches before the start";
+    case ISAL_INCORRECT_CHECKSUM:
+      return "the gzip member's CRC or length does not match";
+    default:
+      return "damaged gzip data";
   }
 }
 
@@ -212,7 +217,9 @@ class Zstd final : public LayerDecompressor::Format {
   bool within_frame_ = false;
 };
 
-bool is_zstd(uint32_t magic) { return magic == 0xFD2FB528 || (magic & 0xFFFFFFF0) == 0x184D2A50; }
+bool is_zstd(uint32_t magic) {
+  return magic == 0xFD2FB528 || (magic & 0xFFFFFFF0) == 0x184D2A50;
+}
 
 }  // namespace
 

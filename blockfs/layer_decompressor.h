@@ -10,8 +10,8 @@
 
 namespace obd::blockfs {
 
-/// Undoes a layer's compression, which is told by its first bytes: gzip with any number of members (RFC 1952),
-/// zstd with any number of frames (RFC 8878), or none.
+/// Undoes a layer's compression, which is told by its first bytes: gzip with any number of members (RFC
+/// 1952), zstd with any number of frames (RFC 8878), or none.
 ///
 /// Owns:    nothing of the caller's; `out` must outlive it.
 /// Threads: one at a time.

@@ -61,8 +61,8 @@ void LayerStack::push(std::shared_ptr<const LsmtLayer> layer) {
     const std::string& expected = layers_.back()->header().uuid;
     const std::string& found = layer->header().parent_uuid;
     if (!expected.empty() && !found.empty() && expected != found) {
-      throw DataError(fmt::format("{}: it was made on top of {}, but {} with UUID {} lies below", layer->name(),
-                                  found, layers_.back()->name(), expected));
+      throw DataError(fmt::format("{}: it was made on top of {}, but {} with UUID {} lies below",
+                                  layer->name(), found, layers_.back()->name(), expected));
     }
   }
   extents_ = overlay(extents_, layer->index(), static_cast<uint32_t>(layers_.size()));

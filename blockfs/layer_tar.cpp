@@ -14,12 +14,21 @@ namespace {
 
 constexpr size_t kBlock = TarHeader::kBytes;
 
-uint64_t round_up_to_block(uint64_t bytes) { return (bytes + kBlock - 1) / kBlock * kBlock; }
+uint64_t round_up_to_block(uint64_t bytes) {
+  return (bytes + kBlock - 1) / kBlock * kBlock;
+}
 
 bool has_body(char type) {
   switch (type) {
-    case '1': case '2': case '3': case '4': case '5': case '6': return false;
-    default: return true;
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+      return false;
+    default:
+      return true;
   }
 }
 
@@ -161,11 +170,22 @@ bool LayerTar::Impl::handle_extended(const TarHeader& header, Extended& extended
       extended.pax.parse(read_extended(header.size(where())), where());
       extended.any = extended.any_pax = true;
       return true;
-    case 'g': global_.parse(read_extended(header.size(where())), where()); return true;
-    case 'L': extended.long_name = long_text(); extended.any = true; return true;
-    case 'K': extended.long_link = long_text(); extended.any = true; return true;
-    case 'V': skip(round_up_to_block(header.size(where()))); return true;  // a volume's label
-    default: return false;
+    case 'g':
+      global_.parse(read_extended(header.size(where())), where());
+      return true;
+    case 'L':
+      extended.long_name = long_text();
+      extended.any = true;
+      return true;
+    case 'K':
+      extended.long_link = long_text();
+      extended.any = true;
+      return true;
+    case 'V':
+      skip(round_up_to_block(header.size(where())));
+      return true;  // a volume's label
+    default:
+      return false;
   }
 }
 
@@ -194,13 +214,29 @@ void LayerTar::Impl::set_type(const TarHeader& header) {
     case '\0':  // archives older than POSIX mark a directory by its name alone
       entry_.type = entry_.path.ends_with('/') ? TarEntry::Type::kDirectory : TarEntry::Type::kFile;
       break;
-    case '0': case '7': case 'S': entry_.type = TarEntry::Type::kFile; break;
-    case '1': entry_.type = TarEntry::Type::kHardlink; break;
-    case '2': entry_.type = TarEntry::Type::kSymlink; break;
-    case '3': entry_.type = TarEntry::Type::kCharDevice; break;
-    case '4': entry_.type = TarEntry::Type::kBlockDevice; break;
-    case '5': entry_.type = TarEntry::Type::kDirectory; break;
-    case '6': entry_.type = TarEntry::Type::kFifo; break;
+    case '0':
+    case '7':
+    case 'S':
+      entry_.type = TarEntry::Type::kFile;
+      break;
+    case '1':
+      entry_.type = TarEntry::Type::kHardlink;
+      break;
+    case '2':
+      entry_.type = TarEntry::Type::kSymlink;
+      break;
+    case '3':
+      entry_.type = TarEntry::Type::kCharDevice;
+      break;
+    case '4':
+      entry_.type = TarEntry::Type::kBlockDevice;
+      break;
+    case '5':
+      entry_.type = TarEntry::Type::kDirectory;
+      break;
+    case '6':
+      entry_.type = TarEntry::Type::kFifo;
+      break;
     default: {
       const auto code = static_cast<unsigned char>(header.type());
       fail(code >= 0x20 && code < 0x7F ? fmt::format("unknown member type '{}'", header.type())
@@ -220,7 +256,8 @@ void LayerTar::Impl::fill_entry(const TarHeader& header, Extended& extended) {
   if (local.sparse_name) entry_.path = *local.sparse_name;
   if (entry_.path.empty()) fail("it has no name");
   if (entry_.path.find('\0') != std::string::npos) fail("its name has a NUL byte");
-  entry_.link_target = choose(&P::link_path, [&] { return extended.long_link.value_or(header.link_target()); });
+  entry_.link_target =
+      choose(&P::link_path, [&] { return extended.long_link.value_or(header.link_target()); });
   set_type(header);
   entry_.mode = static_cast<uint32_t>(header.mode(where()) & 07777);
   entry_.uid = choose(&P::uid, [&] { return header.uid(where()); });
@@ -256,8 +293,8 @@ void LayerTar::Impl::set_body(const TarHeader& header, const Extended& extended)
     check_sparse(body);
   } else if (pax.sparse_size && (!pax.sparse_map.empty() || body == 0)) {
     if (pax.sparse_pieces && *pax.sparse_pieces != pax.sparse_map.size()) {
-      fail(fmt::format("its sparse map has {} pieces, but GNU.sparse.numblocks says {}", pax.sparse_map.size(),
-                       *pax.sparse_pieces));
+      fail(fmt::format("its sparse map has {} pieces, but GNU.sparse.numblocks says {}",
+                       pax.sparse_map.size(), *pax.sparse_pieces));
     }
     entry_.size = *pax.sparse_size;
     for (const auto& [offset, bytes] : pax.sparse_map) add_segment(offset, bytes);
@@ -271,7 +308,8 @@ void LayerTar::Impl::set_body(const TarHeader& header, const Extended& extended)
 }
 
 void LayerTar::Impl::add_segment(uint64_t offset, uint64_t bytes) {
-  const uint64_t end = entry_.segments.empty() ? 0 : entry_.segments.back().offset + entry_.segments.back().bytes;
+  const uint64_t end =
+      entry_.segments.empty() ? 0 : entry_.segments.back().offset + entry_.segments.back().bytes;
   if (offset < end || offset > entry_.size || bytes > entry_.size - offset) {
     fail(fmt::format("its sparse map has a piece of {} bytes at {} that overlaps or lies beyond the end, {}",
                      bytes, offset, entry_.size));
@@ -355,10 +393,20 @@ void LayerTar::Impl::drain() {
 
 LayerTar::LayerTar(std::string name, ChunkStream& in) : impl_(std::make_unique<Impl>(std::move(name), in)) {}
 LayerTar::~LayerTar() = default;
-const TarEntry* LayerTar::next() { return impl_->next(); }
-std::optional<LayerTar::Data> LayerTar::next_data() { return impl_->next_data(); }
-void LayerTar::drain() { impl_->drain(); }
-std::string LayerTar::describe_member() const { return impl_->where(); }
-uint64_t LayerTar::position() const { return impl_->position(); }
+const TarEntry* LayerTar::next() {
+  return impl_->next();
+}
+std::optional<LayerTar::Data> LayerTar::next_data() {
+  return impl_->next_data();
+}
+void LayerTar::drain() {
+  impl_->drain();
+}
+std::string LayerTar::describe_member() const {
+  return impl_->where();
+}
+uint64_t LayerTar::position() const {
+  return impl_->position();
+}
 
 }  // namespace obd::blockfs

@@ -32,10 +32,10 @@ struct TarEntry {
   uint32_t mtime_nanoseconds = 0;
   uint32_t device_major = 0;
   uint32_t device_minor = 0;
-  uint64_t size = 0;              // of a file, holes included
-  std::vector<Segment> segments;  // ascending, not empty, within size
+  uint64_t size = 0;                                        // of a file, holes included
+  std::vector<Segment> segments;                            // ascending, not empty, within size
   std::vector<std::pair<std::string, std::string>> xattrs;  // full name ("user.x") and value
-  uint64_t header_offset = 0;     // bytes in the uncompressed archive
+  uint64_t header_offset = 0;                               // bytes in the uncompressed archive
 };
 
 /// A malformed archive: the message already names layer, member and offset.
@@ -47,8 +47,8 @@ class TarError : public DataError {
 /// Reads a layer's tar archive as it streams by.
 ///
 /// Formats: v7, ustar (POSIX.1-1988), pax with local and global headers (POSIX.1-2001), GNU tar (long names,
-///          base-256 numbers, sparse files old, 0.0, 0.1 and 1.0), xattrs as SCHILY.xattr and LIBARCHIVE.xattr.
-///          An empty stream, a missing end mark and any bytes behind it are accepted.
+///          base-256 numbers, sparse files old, 0.0, 0.1 and 1.0), xattrs as SCHILY.xattr and
+///          LIBARCHIVE.xattr. An empty stream, a missing end mark and any bytes behind it are accepted.
 /// Threads: one at a time.
 /// Errors:  TarError that names the layer and the offset of the member; nothing is skipped silently.
 /// Memory:  extended headers are at most kMaxExtendedBytes, sparse maps kMaxSegments.

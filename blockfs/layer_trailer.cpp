@@ -45,10 +45,12 @@ class Tail {
   throw DataError(fmt::format("{}: no overlaybd layer of this program's form: {}", blob.name(), what));
 }
 
-/// Where the ZFile ends: behind its trailer, before at most a block of padding and the tar archive's end mark.
+/// Where the ZFile ends: behind its trailer, before at most a block of padding and the tar archive's end
+/// mark.
 uint64_t find_trailer(const ByteSource& blob, const Tail& tail) {
   const uint64_t least = kTarWrapperHeaderBytes + ZFileHeader::kBytes + ZFileHeader::kBytes + kEndMarkBytes;
-  if (blob.size() < least || blob.size() % kTarBlockBytes != 0) fail(blob, fmt::format("{} bytes", blob.size()));
+  if (blob.size() < least || blob.size() % kTarBlockBytes != 0)
+    fail(blob, fmt::format("{} bytes", blob.size()));
   const uint64_t last = blob.size() - kEndMarkBytes - ZFileHeader::kBytes;
   for (uint64_t at = last; at > last - kTarBlockBytes; --at) {
     if (ZFileHeader::has_magic(tail.at(at, ZFileHeader::kBytes))) return at;
@@ -63,8 +65,9 @@ LsmtHeader read_layer_trailer(const ByteSource& blob) {
   const Tail tail(blob);
   const uint64_t trailer_at = find_trailer(blob, tail);
   const auto trailer_bytes = tail.at(trailer_at, ZFileHeader::kBytes);
-  const ZFileHeader zfile = ZFileHeader::decode(
-      std::span<const std::byte, ZFileHeader::kBytes>(trailer_bytes), fmt::format("{}: ZFile trailer", blob.name()));
+  const ZFileHeader zfile =
+      ZFileHeader::decode(std::span<const std::byte, ZFileHeader::kBytes>(trailer_bytes),
+                          fmt::format("{}: ZFile trailer", blob.name()));
   // The jump table lies directly before the trailer; its last entry is the size of the last block.
   const uint64_t content = trailer_at - kTarWrapperHeaderBytes;
   if (zfile.index_offset < ZFileHeader::kBytes || zfile.index_offset > content ||

@@ -102,8 +102,8 @@ LsmtHeader LsmtHeader::decode(std::span<const std::byte, kBytes> bytes, std::str
 
 std::string lsmt_uuid(const Digest& digest) {
   const std::string_view hex = digest.hex();
-  return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4), hex.substr(16, 4),
-                     hex.substr(20, 12));
+  return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4),
+                     hex.substr(16, 4), hex.substr(20, 12));
 }
 
 void LsmtEntry::encode(std::byte* out) const {

@@ -41,7 +41,8 @@ struct LsmtHeader {
   static LsmtHeader decode(std::span<const std::byte, kBytes> bytes, std::string_view what);
 };
 
-/// The UUID of a layer that is named by `digest`: its first 32 hex digits, as the reference makes it of a chain ID.
+/// The UUID of a layer that is named by `digest`: its first 32 hex digits, as the reference makes it of a
+/// chain ID.
 std::string lsmt_uuid(const Digest& digest);
 
 /// One run of sectors.

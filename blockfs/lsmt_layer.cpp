@@ -23,8 +23,9 @@ LsmtLayer::LsmtLayer(std::shared_ptr<const ByteSource> source) : source_(std::mo
   if (header_.index_entries > LsmtHeader::kMaxEntries || header_.index_offset < LsmtHeader::kBytes ||
       header_.index_offset > trailer_at ||
       header_.index_entries > (trailer_at - header_.index_offset) / LsmtEntry::kBytes) {
-    throw DataError(fmt::format("{}: LSMT index of {} entries at byte {} does not lie before the trailer at {}",
-                                name(), header_.index_entries, header_.index_offset, trailer_at));
+    throw DataError(
+        fmt::format("{}: LSMT index of {} entries at byte {} does not lie before the trailer at {}", name(),
+                    header_.index_entries, header_.index_offset, trailer_at));
   }
   std::vector<std::byte> table(header_.index_entries * LsmtEntry::kBytes);
   source_->read_at(header_.index_offset, table);
@@ -50,7 +51,8 @@ void LsmtLayer::check_entry(const LsmtEntry& entry, uint64_t previous_end, size_
   };
   if (entry.sectors == 0) fail("it is empty");
   if (entry.sector < previous_end) fail("it is out of order");
-  if (entry.end() > (header_.virtual_bytes + kSectorBytes - 1) / kSectorBytes) fail("it lies beyond the disk");
+  if (entry.end() > (header_.virtual_bytes + kSectorBytes - 1) / kSectorBytes)
+    fail("it lies beyond the disk");
   if (entry.zeroed || entry.tag != 0) return;
   const uint64_t data_end = header_.index_offset / kSectorBytes;
   if (entry.data_sector < LsmtHeader::kBytes / kSectorBytes || entry.data_sector > data_end ||

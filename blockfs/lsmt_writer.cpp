@@ -51,7 +51,9 @@ void LsmtWriter::write(uint64_t sector, std::span<const std::byte> data) {
   out_(data);
 }
 
-void LsmtWriter::write_zeroes(uint64_t sector, uint64_t sectors) { add(sector, sectors, true); }
+void LsmtWriter::write_zeroes(uint64_t sector, uint64_t sectors) {
+  add(sector, sectors, true);
+}
 
 std::vector<LsmtEntry> resolve_overlaps(std::vector<LsmtEntry> in_order) {
   const auto starts_before = [](const LsmtEntry& a, const LsmtEntry& b) { return a.sector < b.sector; };

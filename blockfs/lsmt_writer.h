@@ -33,7 +33,9 @@ class LsmtWriter {
   /// lies below) may not be known before; at most LsmtHeader::kMaxUserTagBytes.
   void finish(const std::string& user_tag);
 
-  uint64_t data_bytes() const { return (next_data_sector_ - LsmtHeader::kBytes / kSectorBytes) * kSectorBytes; }
+  uint64_t data_bytes() const {
+    return (next_data_sector_ - LsmtHeader::kBytes / kSectorBytes) * kSectorBytes;
+  }
 
  private:
   void add(uint64_t sector, uint64_t sectors, bool zeroed);

@@ -58,12 +58,18 @@ std::string decode_base64(std::string_view text, std::string_view what) {
   while (text.ends_with('=')) text.remove_suffix(1);
   for (const char c : text) {
     uint32_t value = 0;
-    if (c >= 'A' && c <= 'Z') value = static_cast<uint32_t>(c - 'A');
-    else if (c >= 'a' && c <= 'z') value = static_cast<uint32_t>(c - 'a') + 26;
-    else if (c >= '0' && c <= '9') value = static_cast<uint32_t>(c - '0') + 52;
-    else if (c == '+') value = 62;
-    else if (c == '/') value = 63;
-    else fail(what, "an xattr's value is not base64");
+    if (c >= 'A' && c <= 'Z')
+      value = static_cast<uint32_t>(c - 'A');
+    else if (c >= 'a' && c <= 'z')
+      value = static_cast<uint32_t>(c - 'a') + 26;
+    else if (c >= '0' && c <= '9')
+      value = static_cast<uint32_t>(c - '0') + 52;
+    else if (c == '+')
+      value = 62;
+    else if (c == '/')
+      value = 63;
+    else
+      fail(what, "an xattr's value is not base64");
     bits = (bits << 6) | value;
     count += 6;
     if (count >= 8) {
@@ -97,13 +103,20 @@ void set_sparse_map(PaxRecords& records, std::string_view value, std::string_vie
 
 void set_sparse(PaxRecords& records, std::string_view key, std::string_view value, std::string_view what) {
   const auto parse = [&] { return number(key, value, INT64_MAX, what); };
-  if (key == "GNU.sparse.major") records.sparse_major = parse();
-  else if (key == "GNU.sparse.minor") records.sparse_minor = parse();
-  else if (key == "GNU.sparse.name") records.sparse_name = std::string(value);
-  else if (key == "GNU.sparse.realsize" || key == "GNU.sparse.size") records.sparse_size = parse();
-  else if (key == "GNU.sparse.numblocks") records.sparse_pieces = parse();
-  else if (key == "GNU.sparse.map") set_sparse_map(records, value, what);
-  else if (key == "GNU.sparse.offset") records.sparse_map.emplace_back(parse(), 0);
+  if (key == "GNU.sparse.major")
+    records.sparse_major = parse();
+  else if (key == "GNU.sparse.minor")
+    records.sparse_minor = parse();
+  else if (key == "GNU.sparse.name")
+    records.sparse_name = std::string(value);
+  else if (key == "GNU.sparse.realsize" || key == "GNU.sparse.size")
+    records.sparse_size = parse();
+  else if (key == "GNU.sparse.numblocks")
+    records.sparse_pieces = parse();
+  else if (key == "GNU.sparse.map")
+    set_sparse_map(records, value, what);
+  else if (key == "GNU.sparse.offset")
+    records.sparse_map.emplace_back(parse(), 0);
   else if (key == "GNU.sparse.numbytes") {
     if (records.sparse_map.empty()) fail(what, "GNU.sparse.numbytes without an offset");
     records.sparse_map.back().second = parse();
@@ -121,24 +134,35 @@ std::string path_text(std::string_view key, std::string_view value, std::string_
 
 template <class T, class Make>
 void assign(std::optional<T>& field, std::string_view value, Make make) {
-  if (value.empty()) field.reset();
-  else field = static_cast<T>(make());
+  if (value.empty())
+    field.reset();
+  else
+    field = static_cast<T>(make());
 }
 
 void set(PaxRecords& records, std::string_view key, std::string_view value, std::string_view what) {
   constexpr std::string_view kSchily = "SCHILY.xattr.";
   constexpr std::string_view kLibarchive = "LIBARCHIVE.xattr.";
   const auto id = [&] { return number(key, value, UINT32_MAX, what); };
-  if (key == "path") assign(records.path, value, [&] { return path_text(key, value, what); });
-  else if (key == "linkpath") assign(records.link_path, value, [&] { return path_text(key, value, what); });
-  else if (key == "size") assign(records.size, value, [&] { return number(key, value, INT64_MAX, what); });
-  else if (key == "uid") assign(records.uid, value, id);
-  else if (key == "gid") assign(records.gid, value, id);
-  else if (key == "SCHILY.devmajor") assign(records.device_major, value, id);
-  else if (key == "SCHILY.devminor") assign(records.device_minor, value, id);
+  if (key == "path")
+    assign(records.path, value, [&] { return path_text(key, value, what); });
+  else if (key == "linkpath")
+    assign(records.link_path, value, [&] { return path_text(key, value, what); });
+  else if (key == "size")
+    assign(records.size, value, [&] { return number(key, value, INT64_MAX, what); });
+  else if (key == "uid")
+    assign(records.uid, value, id);
+  else if (key == "gid")
+    assign(records.gid, value, id);
+  else if (key == "SCHILY.devmajor")
+    assign(records.device_major, value, id);
+  else if (key == "SCHILY.devminor")
+    assign(records.device_minor, value, id);
   else if (key == "mtime") {
-    if (value.empty()) records.mtime.reset();
-    else records.mtime = parse_time(value, what);
+    if (value.empty())
+      records.mtime.reset();
+    else
+      records.mtime = parse_time(value, what);
   } else if (key == kSchily || key == kLibarchive) {
     fail(what, "an extended attribute without a name");
   } else if (key.starts_with(kSchily)) {
@@ -166,7 +190,8 @@ void PaxRecords::parse(std::string_view records, std::string_view what) {
   while (!records.empty()) {
     if (records.find_first_not_of('\0') == std::string_view::npos) return;  // some writers pad
     const size_t space = records.find(' ');
-    const auto length = space == std::string_view::npos ? std::nullopt : parse_decimal(records.substr(0, space));
+    const auto length =
+        space == std::string_view::npos ? std::nullopt : parse_decimal(records.substr(0, space));
     if (!length || *length > records.size() || *length < space + 3 || records[*length - 1] != '\n') {
       fail(what, "a record's length is wrong");
     }

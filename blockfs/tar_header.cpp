@@ -59,7 +59,8 @@ std::string TarHeader::path() const {
   return prefix.empty() ? name : prefix + "/" + name;
 }
 
-int64_t TarHeader::signed_number(size_t at, size_t width, std::string_view field, std::string_view what) const {
+int64_t TarHeader::signed_number(size_t at, size_t width, std::string_view field,
+                                 std::string_view what) const {
   const auto fail = [&]() -> int64_t {
     throw TarError(fmt::format("{}: the field {} is no valid number", what, field));
   };

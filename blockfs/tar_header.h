@@ -51,7 +51,8 @@ class TarHeader {
  private:
   std::string text(size_t at, size_t width) const;
   int64_t signed_number(size_t at, size_t width, std::string_view field, std::string_view what) const;
-  uint64_t number(size_t at, size_t width, uint64_t limit, std::string_view field, std::string_view what) const;
+  uint64_t number(size_t at, size_t width, uint64_t limit, std::string_view field,
+                  std::string_view what) const;
   uint32_t id(size_t at, std::string_view field, std::string_view what) const {
     return static_cast<uint32_t>(number(at, 8, UINT32_MAX, field, what));
   }

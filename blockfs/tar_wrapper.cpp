@@ -21,7 +21,9 @@ constexpr size_t kChecksumAt = 148;
 constexpr size_t kTypeAt = 156;
 constexpr size_t kMagicAt = 257;
 
-void put(Block& block, size_t at, std::string_view text) { std::memcpy(&block[at], text.data(), text.size()); }
+void put(Block& block, size_t at, std::string_view text) {
+  std::memcpy(&block[at], text.data(), text.size());
+}
 
 uint32_t checksum(const Block& block) {
   uint32_t sum = 0;
@@ -134,7 +136,8 @@ std::shared_ptr<const ByteSource> open_tar_wrapper(std::shared_ptr<const ByteSou
   std::optional<uint64_t> size;
   if (header->type == 'x') {
     if (header->size > kBlock) {
-      throw DataError(fmt::format("{}: a pax header of {} bytes is no layer's", source->name(), header->size));
+      throw DataError(
+          fmt::format("{}: a pax header of {} bytes is no layer's", source->name(), header->size));
     }
     Block records{};
     source->read_at(kBlock, records);
@@ -143,7 +146,8 @@ std::shared_ptr<const ByteSource> open_tar_wrapper(std::shared_ptr<const ByteSou
     header = read_header(*source, offset);
   }
   if (!header || (header->type != '0' && header->type != '\0')) {
-    throw DataError(fmt::format("{}: the tar archive does not hold a layer as its first member", source->name()));
+    throw DataError(
+        fmt::format("{}: the tar archive does not hold a layer as its first member", source->name()));
   }
   return std::make_shared<SubSource>(source, offset + kBlock, size.value_or(header->size));
 }

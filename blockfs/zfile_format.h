@@ -22,15 +22,15 @@ struct ZFileHeader {
   static constexpr uint64_t kFlagIndexCompressed = 1 << 5;
 
   uint64_t flags = 0;
-  uint64_t index_offset = 0;     // bytes from the start of the ZFile
-  uint64_t index_entries = 0;    // one per block
-  uint64_t original_bytes = 0;   // uncompressed
+  uint64_t index_offset = 0;    // bytes from the start of the ZFile
+  uint64_t index_entries = 0;   // one per block
+  uint64_t original_bytes = 0;  // uncompressed
   uint32_t index_crc = 0;
   uint32_t block_bytes = 4096;
   Algorithm algorithm = Algorithm::kLz4;
   uint8_t level = 0;
   uint32_t dictionary_bytes = 0;
-  bool verify = true;            // each block is followed by its CRC
+  bool verify = true;  // each block is followed by its CRC
 
   std::array<std::byte, kBytes> encode() const;
   /// Whether `bytes` starts with the magic numbers.

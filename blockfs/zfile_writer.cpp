@@ -10,11 +10,14 @@
 namespace obd::blockfs {
 namespace {
 
-// Small enough to stay in a core's cache between the thread that fills a batch and the one that compresses it.
+// Small enough to stay in a core's cache between the thread that fills a batch and the one that compresses
+// it.
 constexpr size_t kBatchBytes = 512 << 10;
 constexpr size_t kCrcBytes = 4;
 
-size_t max_batches(size_t threads) { return 2 * threads + 2; }
+size_t max_batches(size_t threads) {
+  return 2 * threads + 2;
+}
 
 }  // namespace
 
@@ -60,9 +63,8 @@ void ZFileWriter::append(std::span<const std::byte> data) {
 
 std::unique_ptr<ZFileWriter::Batch> ZFileWriter::free_batch() {
   std::unique_lock lock(mutex_);
-  const bool ready = changed_.wait(lock, stop_, [this] {
-    return failure_ || !free_.empty() || batches_ < max_batches(pool_.size());
-  });
+  const bool ready = changed_.wait(
+      lock, stop_, [this] { return failure_ || !free_.empty() || batches_ < max_batches(pool_.size()); });
   if (failure_) std::rethrow_exception(failure_);
   if (!ready || stop_.stop_requested()) throw Cancelled();
   if (!free_.empty()) {
@@ -146,7 +148,8 @@ void ZFileWriter::drain(std::unique_lock<std::mutex>& lock) {
 
 void ZFileWriter::wait_until_drained() {
   std::unique_lock lock(mutex_);
-  const bool ready = changed_.wait(lock, stop_, [this] { return failure_ || (in_flight_.empty() && !draining_); });
+  const bool ready =
+      changed_.wait(lock, stop_, [this] { return failure_ || (in_flight_.empty() && !draining_); });
   if (failure_) std::rethrow_exception(failure_);
   if (!ready || stop_.stop_requested()) throw Cancelled();
 }

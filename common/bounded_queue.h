@@ -19,9 +19,9 @@ namespace obd {
 template <class T>
 class BoundedQueue {
  public:
-  /// An item larger than `capacity_bytes` passes when the queue is empty. A consumer that found the queue empty
-  /// sleeps until `wake_bytes` are there, or the queue is closed or full: to wake it for every item can cost more
-  /// than what it then does.
+  /// An item larger than `capacity_bytes` passes when the queue is empty. A consumer that found the queue
+  /// empty sleeps until `wake_bytes` are there, or the queue is closed or full: to wake it for every item can
+  /// cost more than what it then does.
   explicit BoundedQueue(uint64_t capacity_bytes, uint64_t wake_bytes = 0)
       : capacity_bytes_(capacity_bytes), wake_bytes_(wake_bytes) {}
 

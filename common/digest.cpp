@@ -41,7 +41,9 @@ Digest Digest::of(std::span<const std::byte> data) {
   return hash.finish();
 }
 
-Digest Digest::of(std::string_view data) { return of(std::as_bytes(std::span(data))); }
+Digest Digest::of(std::string_view data) {
+  return of(std::as_bytes(std::span(data)));
+}
 
 struct Sha256::State {
   CHandle<EVP_MD_CTX, EVP_MD_CTX_free> context{EVP_MD_CTX_new()};

@@ -6,7 +6,9 @@
 
 namespace obd {
 
-void Error::add_context(std::string_view context) { message_ = fmt::format("{}: {}", context, message_); }
+void Error::add_context(std::string_view context) {
+  message_ = fmt::format("{}: {}", context, message_);
+}
 
 IoError IoError::from_errno(std::string_view what, int error_number) {
   return IoError(fmt::format("{}: {}", what, std::generic_category().message(error_number)));

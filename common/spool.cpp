@@ -147,7 +147,8 @@ void Spool::overwrite(uint64_t offset, std::span<const std::byte> data) {
   OBD_CHECK(offset <= size_ && data.size() <= size_ - offset);
   synced_ = false;
   if (file_) {
-    const auto written = data.first(std::min<uint64_t>(data.size(), size_written_ - std::min(size_written_, offset)));
+    const auto written =
+        data.first(std::min<uint64_t>(data.size(), size_written_ - std::min(size_written_, offset)));
     write_fully(file_.get(), offset, written, name());
     const auto rest = data.subspan(written.size());
     if (!rest.empty()) std::memcpy(&tail_[offset + written.size() - size_written_], rest.data(), rest.size());
@@ -165,7 +166,8 @@ void Spool::overwrite(uint64_t offset, std::span<const std::byte> data) {
 
 void Spool::do_read_at(uint64_t offset, std::span<std::byte> out) const {
   if (file_) {
-    const auto written = out.first(std::min<uint64_t>(out.size(), size_written_ - std::min(size_written_, offset)));
+    const auto written =
+        out.first(std::min<uint64_t>(out.size(), size_written_ - std::min(size_written_, offset)));
     read_fully(file_.get(), offset, written, name());
     const auto rest = out.subspan(written.size());
     if (!rest.empty()) std::memcpy(rest.data(), &tail_[offset + written.size() - size_written_], rest.size());

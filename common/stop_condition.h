@@ -12,14 +12,14 @@ namespace obd {
 /// Threads: any.
 class StopCondition {
  public:
-  /// Waits until `ready()`, which is called with `lock` held, or until `stop` fires; returns ready(). The lock is
-  /// released and taken again meanwhile, even if nobody notifies.
+  /// Waits until `ready()`, which is called with `lock` held, or until `stop` fires; returns ready(). The
+  /// lock is released and taken again meanwhile, even if nobody notifies.
   template <class Ready>
   bool wait(std::unique_lock<std::mutex>& lock, const std::stop_token& stop, Ready ready) {
     while (!ready()) {
       if (stop.stop_requested()) return false;
-      // The callback takes the lock, so that a thread between its last look and its sleep does not miss it; it
-      // may run in its constructor, and its destructor waits for it.
+      // The callback takes the lock, so that a thread between its last look and its sleep does not miss it;
+      // it may run in its constructor, and its destructor waits for it.
       lock.unlock();
       {
         const std::stop_callback wake(stop, [&] {

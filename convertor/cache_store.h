@@ -28,8 +28,9 @@ namespace obd::convertor {
 ///
 /// Threads: any.
 /// Errors:  UsageError at the first question if the tag holds something that is no cache, which is never
-///          overwritten. DbError if the cache cannot be read or written, or is a newer program's, which is not
-///          overwritten either. One that is malformed is a warning: nothing is found in it, and it is replaced.
+///          overwritten. DbError if the cache cannot be read or written, or is a newer program's, which is
+///          not overwritten either. One that is malformed is a warning: nothing is found in it, and it is
+///          replaced.
 class CacheStore final : public dedupdb::RecordStore {
  public:
   struct Options {

@@ -23,7 +23,9 @@ constexpr std::string_view kForeignTypes[] = {
     media_type::kOciForeignLayerGzip, media_type::kOciForeignLayerZstd};
 constexpr std::string_view kArtifactType = "application/vnd.containerd.overlaybd.native.v1+json";
 
-std::string name_of(const Digest& digest) { return fmt::format("manifest {}", digest.text()); }
+std::string name_of(const Digest& digest) {
+  return fmt::format("manifest {}", digest.text());
+}
 
 const Json& member(const Json& object, const char* key, const std::string& what) {
   if (!object.is_object() || !object.contains(key)) throw DataError(fmt::format("{}: no '{}'", what, key));
@@ -40,7 +42,8 @@ std::vector<Json> list_member(const Json& object, const char* key, size_t limit,
   const Json& value = member(object, key, what);
   if (!value.is_array()) throw DataError(fmt::format("{}: '{}' is not a list", what, key));
   if (value.size() > limit) {
-    throw DataError(fmt::format("{}: '{}' has {} entries; at most {} are accepted", what, key, value.size(), limit));
+    throw DataError(
+        fmt::format("{}: '{}' has {} entries; at most {} are accepted", what, key, value.size(), limit));
   }
   return {value.begin(), value.end()};
 }
@@ -141,7 +144,9 @@ Platform Platform::parse(std::string_view text) {
   for (std::string_view rest = text; count < std::size(parts); ++count) {
     const size_t slash = rest.find('/');
     *parts[count] = rest.substr(0, slash);
-    const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-'; };
+    const auto plain = [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+    };
     if (parts[count]->empty() || !std::all_of(parts[count]->begin(), parts[count]->end(), plain)) break;
     if (slash == std::string_view::npos) {
       if (count == 0) break;
@@ -155,7 +160,8 @@ Platform Platform::parse(std::string_view text) {
 
 bool Platform::matches(const Platform& other) const {
   const auto variant_of = [](const Platform& platform) -> std::string_view {
-    return platform.variant.empty() && platform.architecture == "arm64" ? "v8" : std::string_view(platform.variant);
+    return platform.variant.empty() && platform.architecture == "arm64" ? "v8"
+                                                                        : std::string_view(platform.variant);
   };
   return os == other.os && architecture == other.architecture &&
          (variant.empty() || variant_of(*this) == variant_of(other));
@@ -165,16 +171,19 @@ ManifestKind manifest_kind(const std::string& media_type) {
   if (media_type == media_type::kOciManifest || media_type == media_type::kDockerManifest) {
     return ManifestKind::kImage;
   }
-  if (media_type == media_type::kOciIndex || media_type == media_type::kDockerIndex) return ManifestKind::kIndex;
+  if (media_type == media_type::kOciIndex || media_type == media_type::kDockerIndex)
+    return ManifestKind::kIndex;
   throw DataError(fmt::format("media type '{}' is neither an image manifest nor an index", media_type));
 }
 
 ImageManifest parse_manifest(const registry::Manifest& manifest) {
   const std::string what = name_of(manifest.digest);
   const Json json = parse_json(manifest.bytes, what);
-  ImageManifest image{.config = parse_descriptor(member(json, "config", what), what + ", config"), .layers = {}};
+  ImageManifest image{.config = parse_descriptor(member(json, "config", what), what + ", config"),
+                      .layers = {}};
   for (const Json& layer : list_member(json, "layers", kMaxLayers, what)) {
-    image.layers.push_back(parse_descriptor(layer, fmt::format("{}, layer {}", what, image.layers.size() + 1)));
+    image.layers.push_back(
+        parse_descriptor(layer, fmt::format("{}, layer {}", what, image.layers.size() + 1)));
   }
   return image;
 }
@@ -184,7 +193,8 @@ ImageIndex parse_index(const registry::Manifest& manifest) {
   const Json json = parse_json(manifest.bytes, what);
   ImageIndex index;
   for (const Json& entry : list_member(json, "manifests", kMaxIndexEntries, what)) {
-    index.manifests.push_back(parse_descriptor(entry, fmt::format("{}, entry {}", what, index.manifests.size() + 1)));
+    index.manifests.push_back(
+        parse_descriptor(entry, fmt::format("{}, entry {}", what, index.manifests.size() + 1)));
   }
   return index;
 }
@@ -193,7 +203,8 @@ ImageConfig parse_config(std::string_view bytes, const Digest& digest) {
   const std::string what = fmt::format("config {}", digest.text());
   const Json json = parse_json(bytes, what);
   const Json& rootfs = member(json, "rootfs", what);
-  if (text_member(rootfs, "type", what) != "layers") throw DataError(fmt::format("{}: rootfs.type is not 'layers'", what));
+  if (text_member(rootfs, "type", what) != "layers")
+    throw DataError(fmt::format("{}: rootfs.type is not 'layers'", what));
   ImageConfig config{.diff_ids = {}, .platform = parse_platform(json)};
   for (const Json& diff_id : list_member(rootfs, "diff_ids", kMaxLayers, what)) {
     if (!diff_id.is_string()) throw DataError(fmt::format("{}: a diff ID is not a text", what));
@@ -213,8 +224,8 @@ bool is_foreign_layer(const Descriptor& layer) {
 }
 
 void require_layer_type(const std::string& media_type) {
-  constexpr std::string_view kKnown[] = {media_type::kOciLayer,    media_type::kOciLayerGzip,
-                                         media_type::kOciLayerZstd, media_type::kDockerLayer,
+  constexpr std::string_view kKnown[] = {media_type::kOciLayer,        media_type::kOciLayerGzip,
+                                         media_type::kOciLayerZstd,    media_type::kDockerLayer,
                                          media_type::kDockerLayerGzip, media_type::kDockerLayerZstd};
   const auto is_one_of = [&](const auto& types) {
     return std::find(std::begin(types), std::end(types), media_type) != std::end(types);
@@ -253,19 +264,21 @@ std::string rewrite_manifest(std::string_view manifest, const ResultForm& form, 
 }
 
 Descriptor layer_descriptor(const registry::BlobId& blob, MediaTypes types) {
-  return {.media_type = std::string(types == MediaTypes::kOci ? media_type::kOciLayer : media_type::kDockerLayer),
-          .digest = blob.digest,
-          .size = blob.size,
-          .annotations = {{annotation::kVersion, "0.1.0"},
-                          {annotation::kBlobDigest, blob.digest.text()},
-                          {annotation::kBlobSize, fmt::format("{}", blob.size)}}};
+  return {
+      .media_type = std::string(types == MediaTypes::kOci ? media_type::kOciLayer : media_type::kDockerLayer),
+      .digest = blob.digest,
+      .size = blob.size,
+      .annotations = {{annotation::kVersion, "0.1.0"},
+                      {annotation::kBlobDigest, blob.digest.text()},
+                      {annotation::kBlobSize, fmt::format("{}", blob.size)}}};
 }
 
 RewrittenImage rewrite_image(std::string_view manifest, std::string_view config, const ResultForm& form,
                              const std::vector<Descriptor>& layers) {
   const bool oci = form.types == MediaTypes::kOci;
   std::vector<Digest> diff_ids;
-  for (const Descriptor& layer : layers) diff_ids.push_back(layer.digest);  // the blob is the uncompressed tar
+  for (const Descriptor& layer : layers)
+    diff_ids.push_back(layer.digest);  // the blob is the uncompressed tar
   RewrittenImage image;
   image.config_bytes = rewrite_config(config, diff_ids);
   image.config = {.media_type = std::string(oci ? media_type::kOciConfig : media_type::kDockerConfig),
@@ -314,8 +327,9 @@ std::string merge_index(std::string_view index, const std::vector<size_t>& place
 }
 
 std::string index_of(const Descriptor& image) {
-  const Json json = {
-      {"schemaVersion", 2}, {"mediaType", media_type::kOciIndex}, {"manifests", Json::array({to_json(image)})}};
+  const Json json = {{"schemaVersion", 2},
+                     {"mediaType", media_type::kOciIndex},
+                     {"manifests", Json::array({to_json(image)})}};
   return json.dump();
 }
 

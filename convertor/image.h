@@ -22,8 +22,8 @@ struct Platform {
   std::string text() const;
   /// "OS/ARCHITECTURE[/VARIANT]" in lower case. Throws UsageError.
   static Platform parse(std::string_view text);
-  /// Whether an image for `other` is what is asked for by this one: no variant asks for any. arm64 without a variant
-  /// is v8.
+  /// Whether an image for `other` is what is asked for by this one: no variant asks for any. arm64 without a
+  /// variant is v8.
   bool matches(const Platform& other) const;
 };
 
@@ -90,8 +90,8 @@ enum class MediaTypes { kDocker, kOci };
 /// The form of what is made of a manifest or an index.
 struct ResultForm {
   MediaTypes types = MediaTypes::kDocker;
-  /// What the result says that it refers to (OCI image specification 1.1, "subject"); it has overlaybd's artifact
-  /// type then.
+  /// What the result says that it refers to (OCI image specification 1.1, "subject"); it has overlaybd's
+  /// artifact type then.
   std::optional<Descriptor> subject = {};
 };
 
@@ -106,8 +106,8 @@ std::string rewrite_manifest(std::string_view manifest, const ResultForm& form, 
 std::string rewrite_index(std::string_view index, const ResultForm& form,
                           const std::vector<std::pair<size_t, Descriptor>>& manifests);
 
-/// An index of the source's entries at `places`, as they are, and behind them of the converted images, each with its
-/// platform and overlaybd's artifact type: who knows nothing of that takes the first that fits.
+/// An index of the source's entries at `places`, as they are, and behind them of the converted images, each
+/// with its platform and overlaybd's artifact type: who knows nothing of that takes the first that fits.
 std::string merge_index(std::string_view index, const std::vector<size_t>& places, const ResultForm& form,
                         const std::vector<Descriptor>& converted);
 /// An index of one image.
@@ -121,8 +121,8 @@ struct RewrittenImage {
   Descriptor manifest;
 };
 
-/// What becomes of an image whose layers are `layers` now, the separate base layer among them: a function of its
-/// arguments alone.
+/// What becomes of an image whose layers are `layers` now, the separate base layer among them: a function of
+/// its arguments alone.
 RewrittenImage rewrite_image(std::string_view manifest, std::string_view config, const ResultForm& form,
                              const std::vector<Descriptor>& layers);
 

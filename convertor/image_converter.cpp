@@ -38,8 +38,8 @@ struct Disk {
 
 class ImageBuild {
  public:
-  ImageBuild(const RunContext& context, const registry::Manifest& manifest, uint64_t budget, std::string label,
-             std::stop_token stop);
+  ImageBuild(const RunContext& context, const registry::Manifest& manifest, uint64_t budget,
+             std::string label, std::stop_token stop);
 
   ConvertedImage run();
 
@@ -82,13 +82,14 @@ class ImageBuild {
   std::stop_token outer_stop_;
 
   SourceImage image_;
-  std::vector<LayerProgress*> progress_;  // null for a layer that is reused
+  std::vector<LayerProgress*> progress_;   // null for a layer that is reused
   std::unique_ptr<dedupdb::Lease> lease_;  // of the next layer to be made
 
-  std::vector<std::shared_ptr<const blockfs::LsmtLayer>> ground_;  // what was there before the first layer made here
+  std::vector<std::shared_ptr<const blockfs::LsmtLayer>>
+      ground_;  // what was there before the first layer made here
   std::unique_ptr<Disk> disk_;
   blockfs::ChunkPool chunks_;
-  ConvertedImage result_;  // its layers are the publishing thread's while that runs
+  ConvertedImage result_;                       // its layers are the publishing thread's while that runs
   std::vector<std::shared_ptr<Spool>> spools_;  // kept only to reopen the disk from them
 
   std::mutex mutex_;  // guards published_
@@ -116,14 +117,16 @@ ImageBuild::ImageBuild(const RunContext& context, const registry::Manifest& mani
 
 std::string ImageBuild::layer_name(size_t index) const {
   return fmt::format("{}layer {} of {} ({})", label_.empty() ? "" : label_ + ", ", index + 1,
-                     image_.manifest.layers.size(), image_.manifest.layers[index].digest.text().substr(0, 19));
+                     image_.manifest.layers.size(),
+                     image_.manifest.layers[index].digest.text().substr(0, 19));
 }
 
 fs::path ImageBuild::directory() const {
   return options_.work_directory / std::string(source_.digest.brief());
 }
 
-/// The blob that layer `index` lies on. Requires that it is known, as it is when the layers below are published.
+/// The blob that layer `index` lies on. Requires that it is known, as it is when the layers below are
+/// published.
 std::optional<Digest> ImageBuild::below(size_t index) const {
   if (index > 0) return result_.layers.at(index - 1).converted.digest;
   if (context_.base) return context_.base->blob().digest;
@@ -168,7 +171,8 @@ void ImageBuild::show_progress(size_t first) {
   progress_.resize(first);
   for (size_t i = first; i < image_.manifest.layers.size(); ++i) {
     const Descriptor& layer = image_.manifest.layers[i];
-    progress_.push_back(&workshop_.progress.add(label_, i + 1, std::string(layer.digest.brief()), layer.size));
+    progress_.push_back(
+        &workshop_.progress.add(label_, i + 1, std::string(layer.digest.brief()), layer.size));
   }
 }
 
@@ -200,11 +204,12 @@ std::shared_ptr<Spool> ImageBuild::new_spool() {
   return spool;
 }
 
-/// Before the layer below is given free: who waits for that one comes for this one next. Another can have this
-/// lease only if a row of a layer below was lost meanwhile: then both make it, which costs time alone.
+/// Before the layer below is given free: who waits for that one comes for this one next. Another can have
+/// this lease only if a row of a layer below was lost meanwhile: then both make it, which costs time alone.
 void ImageBuild::lease_next(size_t index) {
   if (!context_.reuse || index == image_.chain_ids.size()) return;
-  lease_ = context_.reuse->lease_layer(image_.chain_ids[index], context_.layer_recipe(), false, stages_.token());
+  lease_ =
+      context_.reuse->lease_layer(image_.chain_ids[index], context_.layer_recipe(), false, stages_.token());
 }
 
 void ImageBuild::apply(size_t index) {
@@ -220,12 +225,12 @@ void ImageBuild::apply(size_t index) {
       .uuid = blockfs::lsmt_uuid(image_.chain_ids[index]),
       .parent_uuid = context_.identity(image_, index, std::nullopt).parent_uuid,
   };
-  auto pending = std::make_shared<Pending>(Pending{
-      .output =
-          std::make_unique<LayerOutput>(new_spool(), options_.zfile, identity, workshop_.pool, stages_.token()),
-      .layer = {.source_digest = image_.manifest.layers[index].digest, .converted = {}},
-      .index = index,
-      .lease = std::move(lease_)});
+  auto pending = std::make_shared<Pending>(
+      Pending{.output = std::make_unique<LayerOutput>(new_spool(), options_.zfile, identity, workshop_.pool,
+                                                      stages_.token()),
+              .layer = {.source_digest = image_.manifest.layers[index].digest, .converted = {}},
+              .index = index,
+              .lease = std::move(lease_)});
   blockfs::LayerTar tar(layer_name(index), *source);
   try {
     pending->layer.applied =
@@ -235,7 +240,8 @@ void ImageBuild::apply(size_t index) {
   }
   source->verify();
   if (const uint64_t skipped = pending->layer.applied.skipped_xattrs; skipped > 0) {
-    spdlog::warn("{}: {} extended attributes left out: ext4 on Linux has no such namespace", layer_name(index), skipped);
+    spdlog::warn("{}: {} extended attributes left out: ext4 on Linux has no such namespace",
+                 layer_name(index), skipped);
   }
   disk_->stack.push(pending->output->finish_index(layer_name(index)));
   pending->layer.uncompressed_bytes = pending->output->uncompressed_bytes();
@@ -295,8 +301,8 @@ void ImageBuild::publish(Pending& pending, std::stop_token stop) {
   pending.output->seal(identity.lineage);
   const std::shared_ptr<Spool> spool = pending.output->spool();
   progress.stored_bytes = spool->size();
-  const registry::BlobId blob{options_.upload ? workshop_.target.push_spool(spool, stop) : spool->digest(stop),
-                              spool->size()};
+  const registry::BlobId blob{
+      options_.upload ? workshop_.target.push_spool(spool, stop) : spool->digest(stop), spool->size()};
   if (options_.reserve) {
     keep_copy(fmt::format("{:04}_{}.overlaybd.commit.tar", pending.index + 1, blob.digest.brief()),
               [&](ByteSink& out) { copy_bytes(*spool, out); });
@@ -305,7 +311,8 @@ void ImageBuild::publish(Pending& pending, std::stop_token stop) {
   pending.lease.reset();
   pending.layer.converted = layer_descriptor(blob, context_.media_types());
   if (options_.upload) pending.output->release_spool(workshop_.target.open_blob(blob));
-  spdlog::debug("{}: converted digest={} bytes={}", layer_name(pending.index), blob.digest.brief(), blob.size);
+  spdlog::debug("{}: converted digest={} bytes={}", layer_name(pending.index), blob.digest.brief(),
+                blob.size);
   result_.layers.push_back(std::move(pending.layer));
   progress.publish_cpu = thread_cpu_nanoseconds() - cpu_before;
   progress.state = LayerProgress::State::kDone;
@@ -324,7 +331,8 @@ void ImageBuild::make_manifest() {
   std::vector<Descriptor> layers;
   if (context_.base) layers.push_back(layer_descriptor(context_.base->blob(), context_.media_types()));
   for (const ConvertedLayer& layer : result_.layers) layers.push_back(layer.converted);
-  RewrittenImage rewritten = rewrite_image(source_.bytes, image_.config_bytes, context_.form(source_), layers);
+  RewrittenImage rewritten =
+      rewrite_image(source_.bytes, image_.config_bytes, context_.form(source_), layers);
   if (options_.dump_manifest) {
     fs::create_directories(directory());
     write_file_atomically(directory() / "config.json", rewritten.config_bytes);

@@ -21,18 +21,19 @@ struct ConvertedLayer {
 struct ConvertedImage {
   Digest source_digest;
   Platform platform;
-  Descriptor manifest;         // of the result
-  std::string manifest_bytes;  // likewise
+  Descriptor manifest;                 // of the result
+  std::string manifest_bytes;          // likewise
   std::vector<ConvertedLayer> layers;  // the separate base layer, if any, is not among them
   bool reused = false;                 // found as a whole
 };
 
 /// Converts one image: applies its layers in order while the ones before are compressed and published and the
-/// ones behind are fetched, and pushes the config when all of them are there. The manifest is left to the caller,
-/// who knows under which name it goes. The lowest layers are reused, as far as they are found.
+/// ones behind are fetched, and pushes the config when all of them are there. The manifest is left to the
+/// caller, who knows under which name it goes. The lowest layers are reused, as far as they are found.
 ///
 /// `metadata_budget_bytes`: this image's share. `label` names the image in messages.
-/// Errors: as the parts; an error of a layer says which. Nothing that refers to anything unfinished is pushed.
+/// Errors: as the parts; an error of a layer says which. Nothing that refers to anything unfinished is
+/// pushed.
 ConvertedImage convert_image(const RunContext& context, const registry::Manifest& manifest,
                              uint64_t metadata_budget_bytes, const std::string& label, std::stop_token stop);
 

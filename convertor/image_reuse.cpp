@@ -8,8 +8,8 @@ namespace obd::convertor {
 namespace {
 
 /// None if the repository lacks it or holds something else under that digest.
-std::optional<registry::Manifest> pull_if_there(registry::Repository& repository, const registry::BlobId& blob,
-                                                const std::stop_token& stop) {
+std::optional<registry::Manifest> pull_if_there(registry::Repository& repository,
+                                                const registry::BlobId& blob, const std::stop_token& stop) {
   try {
     auto manifest = registry::find_manifest(repository, blob.digest.text(), stop);
     if (manifest && manifest->bytes.size() == blob.size) return manifest;
@@ -42,7 +42,8 @@ bool proves_itself(const RunContext& context, const SourceImage& image, const st
 
 }  // namespace
 
-std::optional<ConvertedImage> find_converted_image(const RunContext& context, const registry::Manifest& source,
+std::optional<ConvertedImage> find_converted_image(const RunContext& context,
+                                                   const registry::Manifest& source,
                                                    const std::stop_token& stop) {
   const std::string recipe = context.manifest_recipe();
   const std::string type(context.media_types() == MediaTypes::kOci ? registry::media_type::kOciManifest
@@ -66,7 +67,8 @@ std::optional<ConvertedImage> find_converted_image(const RunContext& context, co
     return forget();
   }
   RewrittenImage expected = rewrite_image(source.bytes, image.config_bytes, context.form(source), layers);
-  if (expected.manifest_bytes != candidate->bytes || !proves_itself(context, image, layers, stop)) return forget();
+  if (expected.manifest_bytes != candidate->bytes || !proves_itself(context, image, layers, stop))
+    return forget();
 
   ConvertedImage converted{.source_digest = source.digest,
                            .platform = image.config.platform,

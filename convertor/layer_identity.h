@@ -9,10 +9,10 @@ namespace obd::convertor {
 /// What a converted layer is: two layers with the same identity have the same bytes. All of it stands in the
 /// layer's LSMT trailer.
 struct LayerIdentity {
-  Digest chain_id;           // of the source layer; its UUID is made of it
-  std::string lineage;       // what it was made with, and the blob below it: the user_tag
+  Digest chain_id;      // of the source layer; its UUID is made of it
+  std::string lineage;  // what it was made with, and the blob below it: the user_tag
   uint64_t virtual_bytes = 0;
-  std::string parent_uuid;   // empty for the lowest layer of all
+  std::string parent_uuid;  // empty for the lowest layer of all
 };
 
 }  // namespace obd::convertor

@@ -107,8 +107,9 @@ void LayerSource::hash(std::stop_token stop) {
   const Digest found = sha256.finish();
   progress_.hash_cpu = thread_cpu_nanoseconds();
   if (found != diff_id_) {
-    throw DataError(fmt::format("{}: its uncompressed content has the digest {}, but the config's diff ID is {}",
-                                name_, found.text(), diff_id_.text()));
+    throw DataError(
+        fmt::format("{}: its uncompressed content has the digest {}, but the config's diff ID is {}", name_,
+                    found.text(), diff_id_.text()));
   }
 }
 
@@ -126,6 +127,8 @@ std::span<const std::byte> LayerSource::next() {
   }
 }
 
-void LayerSource::verify() { stages_.join(); }
+void LayerSource::verify() {
+  stages_.join();
+}
 
 }  // namespace obd::convertor

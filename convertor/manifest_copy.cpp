@@ -14,7 +14,8 @@ void copy(registry::Repository& source, registry::Repository& target, const Desc
   if (depth > kMaxDepth) throw DataError(fmt::format("indexes are nested more than {} deep", kMaxDepth));
   const registry::Manifest manifest = source.pull_manifest(descriptor.digest.text(), stop);
   if (manifest_kind(manifest.media_type) == ManifestKind::kIndex) {
-    for (const Descriptor& child : parse_index(manifest).manifests) copy(source, target, child, depth + 1, stop);
+    for (const Descriptor& child : parse_index(manifest).manifests)
+      copy(source, target, child, depth + 1, stop);
   } else {
     const ImageManifest image = parse_manifest(manifest);
     registry::copy_blob(source, target, image.config.blob(), stop);

@@ -2,7 +2,8 @@
 
 namespace obd::convertor {
 
-LayerProgress& ProgressBoard::add(std::string image, size_t number, std::string digest, uint64_t total_bytes) {
+LayerProgress& ProgressBoard::add(std::string image, size_t number, std::string digest,
+                                  uint64_t total_bytes) {
   const std::lock_guard lock(mutex_);
   LayerProgress& layer = layers_.emplace_back();
   layer.image = std::move(image);

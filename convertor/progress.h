@@ -14,9 +14,9 @@ namespace obd::convertor {
 struct LayerProgress {
   enum class State { kWaiting, kFetching, kApplying, kPublishing, kDone };
 
-  std::string image;  // the platform, where there are several
-  size_t number = 0;  // from 1
-  std::string digest;  // of the source layer, shortened
+  std::string image;         // the platform, where there are several
+  size_t number = 0;         // from 1
+  std::string digest;        // of the source layer, shortened
   uint64_t total_bytes = 0;  // compressed
   std::atomic<State> state{State::kWaiting};
   std::atomic<uint64_t> fetched_bytes{0};

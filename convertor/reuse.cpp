@@ -56,7 +56,8 @@ auto Reuse::consult(Ask ask) -> std::optional<decltype(ask())> {
     if (required_) throw;
     ++failed_lookups_;
     if (!out_of_reach_.exchange(true)) {
-      spdlog::warn("going on without {}: nothing more is reused or recorded. {}", store_.name(), error.what());
+      spdlog::warn("going on without {}: nothing more is reused or recorded. {}", store_.name(),
+                   error.what());
     }
     return std::nullopt;
   }
@@ -101,7 +102,8 @@ bool Reuse::try_record(const LayerIdentity& identity, const dedupdb::LayerRecord
   return true;
 }
 
-std::optional<registry::BlobId> Reuse::find_layer(const LayerIdentity& identity, const std::stop_token& stop) {
+std::optional<registry::BlobId> Reuse::find_layer(const LayerIdentity& identity,
+                                                  const std::stop_token& stop) {
   /// The same blob may stand in thousands of repositories: a few that cannot be mounted say enough.
   constexpr size_t kMaxTries = 4;
   const auto records = consult([&] { return store_.find_layers(place_, key_of(identity), stop); });
@@ -115,7 +117,8 @@ std::optional<registry::BlobId> Reuse::find_layer(const LayerIdentity& identity,
   return std::nullopt;
 }
 
-bool Reuse::is_recorded(const LayerIdentity& identity, const registry::BlobId& blob, const std::stop_token& stop) {
+bool Reuse::is_recorded(const LayerIdentity& identity, const registry::BlobId& blob,
+                        const std::stop_token& stop) {
   const auto records = consult([&] { return store_.find_layers(place_, key_of(identity), stop); });
   return records && std::any_of(records->begin(), records->end(), [&](const dedupdb::LayerRecord& record) {
            return record.repo == place_.repo && record.digest == blob.digest && record.size == blob.size;
@@ -131,8 +134,8 @@ void Reuse::record_layer(const LayerIdentity& identity, const registry::BlobId& 
   });
 }
 
-std::unique_ptr<dedupdb::Lease> Reuse::lease_layer(const Digest& chain_id, const std::string& options, bool wait,
-                                                   const std::stop_token& stop) {
+std::unique_ptr<dedupdb::Lease> Reuse::lease_layer(const Digest& chain_id, const std::string& options,
+                                                   bool wait, const std::stop_token& stop) {
   const std::string name = fmt::format("{}\n{}\n{}", place_.host, chain_id.text(), options);
   auto lease = consult([&] { return store_.acquire(name, false, stop); });
   if (!lease || *lease || !wait) return lease ? std::move(*lease) : nullptr;
@@ -142,11 +145,13 @@ std::unique_ptr<dedupdb::Lease> Reuse::lease_layer(const Digest& chain_id, const
 }
 
 std::optional<registry::BlobId> Reuse::find_manifest(const Digest& source, const std::string& recipe,
-                                                     const std::string& media_type, const std::stop_token& stop) {
+                                                     const std::string& media_type,
+                                                     const std::stop_token& stop) {
   const auto records =
       consult([&] { return store_.find_manifests(place_, manifest_key(source, recipe), media_type, stop); });
   if (!records) return std::nullopt;
-  // Another repository's manifest would have to be pushed here like a new one: its layers are found by themselves.
+  // Another repository's manifest would have to be pushed here like a new one: its layers are found by
+  // themselves.
   const auto own = std::find_if(records->begin(), records->end(),
                                 [&](const auto& record) { return record.repo == place_.repo; });
   if (own == records->end()) return std::nullopt;
@@ -156,9 +161,10 @@ std::optional<registry::BlobId> Reuse::find_manifest(const Digest& source, const
 void Reuse::record_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,
                             const std::stop_token& stop) {
   consult([&] {
-    store_.put_manifest(place_, manifest_key(source, recipe),
-                     {.repo = {}, .digest = manifest.digest, .size = manifest.size, .media_type = manifest.media_type},
-                     stop);
+    store_.put_manifest(
+        place_, manifest_key(source, recipe),
+        {.repo = {}, .digest = manifest.digest, .size = manifest.size, .media_type = manifest.media_type},
+        stop);
     return true;
   });
 }
@@ -182,7 +188,10 @@ void Reuse::save(const std::stop_token& stop) {
 }
 
 ReuseCounts Reuse::counts() const {
-  return {.layers = layers_, .manifests = manifests_, .stale_rows = stale_rows_, .failed_lookups = failed_lookups_};
+  return {.layers = layers_,
+          .manifests = manifests_,
+          .stale_rows = stale_rows_,
+          .failed_lookups = failed_lookups_};
 }
 
 }  // namespace obd::convertor

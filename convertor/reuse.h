@@ -24,8 +24,8 @@ struct ReuseCounts {
 /// What earlier conversions left behind for this one: found through the store, proven by the blobs
 /// themselves, recorded for the next.
 ///
-/// A record is a hint. A layer is taken only if the end of its blob, read from the registry, says that it is what
-/// is needed; a record that leads to anything else is removed. When the store is out of reach the run
+/// A record is a hint. A layer is taken only if the end of its blob, read from the registry, says that it is
+/// what is needed; a record that leads to anything else is removed. When the store is out of reach the run
 /// goes on without it, after one warning, unless `required`.
 ///
 /// Threads: any.
@@ -69,7 +69,8 @@ class Reuse {
   auto consult(Ask ask) -> std::optional<decltype(ask())>;
   void forget_layer(const dedupdb::Place& place, const dedupdb::Key& key, const Digest& digest,
                     const std::stop_token& stop);
-  bool try_record(const LayerIdentity& identity, const dedupdb::LayerRecord& record, const std::stop_token& stop);
+  bool try_record(const LayerIdentity& identity, const dedupdb::LayerRecord& record,
+                  const std::stop_token& stop);
 
   dedupdb::RecordStore& store_;
   registry::Repository& target_;

@@ -22,8 +22,8 @@ RunContext::RunContext(const Workshop& shared) : workshop(shared) {
 ResultForm RunContext::form(const registry::Manifest& source) const {
   ResultForm form{.types = media_types()};
   if (workshop.options.referrer) {
-    form.subject = Descriptor{
-        .media_type = source.media_type, .digest = source.digest, .size = source.bytes.size()};
+    form.subject =
+        Descriptor{.media_type = source.media_type, .digest = source.digest, .size = source.bytes.size()};
   }
   return form;
 }

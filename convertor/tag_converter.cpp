@@ -59,9 +59,9 @@ class GraphConverter {
   const Workshop& workshop_;
   const RunContext context_;
   std::stop_token stop_;
-  std::map<Digest, Node> nodes_;      // by source digest: what is named twice is converted once
-  std::vector<Digest> image_order_;   // images, as the indexes name them
-  std::vector<Platform> refused_;     // platforms of images that nobody asked for
+  std::map<Digest, Node> nodes_;     // by source digest: what is named twice is converted once
+  std::vector<Digest> image_order_;  // images, as the indexes name them
+  std::vector<Platform> refused_;    // platforms of images that nobody asked for
   std::map<Digest, ConvertedImage> converted_;
   ConvertResult result_;
 };
@@ -91,7 +91,8 @@ void GraphConverter::read_children(Node& node, int depth) {
   for (size_t place = 0; place < index.manifests.size(); ++place) {
     const Descriptor& child = index.manifests[place];
     if (is_attestation(child)) {
-      spdlog::warn("left out: {} is an attestation about the source image, not an image", child.digest.text());
+      spdlog::warn("left out: {} is an attestation about the source image, not an image",
+                   child.digest.text());
       result_.skipped.push_back(child.digest);
       continue;
     }
@@ -115,7 +116,8 @@ bool GraphConverter::is_wanted(Node& node) {
         read_source_image(workshop_.source_place(), node.manifest, workshop_.options, stop_);
     node.platform = image.config.platform;
   }
-  if (std::any_of(wanted.begin(), wanted.end(), [&](const Platform& one) { return one.matches(*node.platform); })) {
+  if (std::any_of(wanted.begin(), wanted.end(),
+                  [&](const Platform& one) { return one.matches(*node.platform); })) {
     return true;
   }
   refused_.push_back(*node.platform);
@@ -134,7 +136,8 @@ void GraphConverter::require_platforms() const {
     };
     for (const Digest& digest : image_order_) add(nodes_.at(digest).platform.value());
     for (const Platform& platform : refused_) add(platform);
-    throw UsageError(fmt::format("the source has no image for the platform {}; it has {}", wanted.text(), there));
+    throw UsageError(
+        fmt::format("the source has no image for the platform {}; it has {}", wanted.text(), there));
   }
 }
 
@@ -146,8 +149,8 @@ ConvertedImage GraphConverter::convert(const Node& node, uint64_t metadata_budge
   return convert_image(context_, node.manifest, metadata_budget_bytes, node.label, stop);
 }
 
-/// As many at a time as the limit and the cores allow: one image's pipeline already fills two or three of them,
-/// and every image at work takes its share of memory.
+/// As many at a time as the limit and the cores allow: one image's pipeline already fills two or three of
+/// them, and every image at work takes its share of memory.
 void GraphConverter::convert_images() {
   const uint64_t limit = workshop_.options.concurrency_limit;
   const uint64_t useful = std::max<uint64_t>(1, workshop_.pool.size() / 2);
@@ -170,7 +173,8 @@ void GraphConverter::convert_images() {
 
 std::string GraphConverter::make_index(const Node& node) {
   std::vector<std::pair<size_t, Descriptor>> entries;
-  for (const auto& [place, digest] : node.children) entries.emplace_back(place, push(nodes_.at(digest), std::nullopt));
+  for (const auto& [place, digest] : node.children)
+    entries.emplace_back(place, push(nodes_.at(digest), std::nullopt));
   return rewrite_index(node.manifest.bytes, context_.form(node.manifest), entries);
 }
 
@@ -191,7 +195,8 @@ std::string GraphConverter::make_merged_index(const Node& root) {
     index = index_of(source);
     places = {0};
   } else if (workshop_.options.platforms.empty()) {
-    for (size_t place = 0; place < parse_index(root.manifest).manifests.size(); ++place) places.push_back(place);
+    for (size_t place = 0; place < parse_index(root.manifest).manifests.size(); ++place)
+      places.push_back(place);
   } else {
     for (const auto& [place, digest] : root.children) places.push_back(place);
   }
@@ -234,7 +239,8 @@ Descriptor GraphConverter::push_image(const Node& node, const std::optional<std:
     // What the store knows is no longer what the registry holds: make anew what is missing.
     spdlog::info("{}", error.what());
     context_.reuse->forget_manifest(node.manifest.digest, context_.manifest_recipe(), image.manifest, stop_);
-    image = convert_image(context_, node.manifest, workshop_.options.metadata_budget_bytes, node.label, stop_);
+    image =
+        convert_image(context_, node.manifest, workshop_.options.metadata_budget_bytes, node.label, stop_);
     push();
   }
   if (context_.reuse && !image.reused) {
@@ -256,7 +262,8 @@ ConvertResult GraphConverter::run(const std::string& reference, const std::optio
   convert_images();
   const Node& root = nodes_.at(result_.source_digest);
   result_.is_index = root.is_index || workshop_.options.merge_index;
-  result_.root = workshop_.options.merge_index ? push_index(make_merged_index(root), root, tag) : push(root, tag);
+  result_.root =
+      workshop_.options.merge_index ? push_index(make_merged_index(root), root, tag) : push(root, tag);
   for (const Digest& digest : image_order_) result_.images.push_back(std::move(converted_.at(digest)));
   if (context_.reuse) {
     context_.reuse->save(stop_);

@@ -50,8 +50,8 @@ struct PruneTotals {
   uint64_t manifests = 0;
 };
 
-/// The conversion database: a RecordStore in tables, which many converters share. Rows whose key is a bare digest are
-/// the reference convertor's: they are counted and otherwise neither returned nor changed.
+/// The conversion database: a RecordStore in tables, which many converters share. Rows whose key is a bare
+/// digest are the reference convertor's: they are counted and otherwise neither returned nor changed.
 ///
 /// Threads: any, at the same time; each call takes a connection from a pool of at most kMaxConnections.
 /// Errors:  DbError: the database is out of reach for all tries of the retry policy, or refuses. Its text

@@ -46,8 +46,8 @@ Url RegistryClient::base(const std::stop_token& stop) {
   return *base_;
 }
 
-/// A registry on this machine, or one that is not to be checked, may have no certificate. One that has is used over
-/// https, trusted or not.
+/// A registry on this machine, or one that is not to be checked, may have no certificate. One that has is
+/// used over https, trusted or not.
 Url RegistryClient::probe_https(const std::stop_token& stop) {
   Url secure = Url::parse(fmt::format("https://{}/v2/", name_.authority));
   Transport transport(

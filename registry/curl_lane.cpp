@@ -50,8 +50,8 @@ std::string lower_case(std::string_view text) {
   return result;
 }
 
-/// curl finds all others by itself. It leaves HTTP_PROXY alone because a web server gives that to CGI programs with a
-/// header of their client in it; then REQUEST_METHOD is set too.
+/// curl finds all others by itself. It leaves HTTP_PROXY alone because a web server gives that to CGI
+/// programs with a header of their client in it; then REQUEST_METHOD is set too.
 const char* proxy_for(const Url& url) {
   const bool known = url.is_https() || std::getenv("http_proxy") != nullptr;
   return known || std::getenv("REQUEST_METHOD") != nullptr ? nullptr : std::getenv("HTTP_PROXY");

@@ -106,8 +106,8 @@ const DockerArchiveImage* find_docker_image(const std::vector<DockerArchiveImage
     for (const std::string& name : image.repo_tags) {
       if ((by_tag ? split(name).tag : long_form_or_text(name)) != wanted) continue;
       if (found != nullptr && (found->config != image.config || found->layers != image.layers)) {
-        throw DataError(fmt::format("{}: several images have the tag '{}': {}; ask for one as NAME:TAG", where,
-                                    reference, describe_docker_tags(images)));
+        throw DataError(fmt::format("{}: several images have the tag '{}': {}; ask for one as NAME:TAG",
+                                    where, reference, describe_docker_tags(images)));
       }
       found = &image;
     }

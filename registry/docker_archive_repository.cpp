@@ -33,7 +33,8 @@ Json descriptor(std::string_view media_type, uint64_t size, const Digest& digest
 
 }  // namespace
 
-DockerArchiveRepository::DockerArchiveRepository(std::filesystem::path file, std::filesystem::path work_directory)
+DockerArchiveRepository::DockerArchiveRepository(std::filesystem::path file,
+                                                 std::filesystem::path work_directory)
     : file_(std::move(file)), work_directory_(std::move(work_directory)) {}
 
 std::string DockerArchiveRepository::name() const {
@@ -56,12 +57,14 @@ void DockerArchiveRepository::open(const std::stop_token& stop) {
 std::shared_ptr<const ByteSource> DockerArchiveRepository::require_member(const std::string& member) const {
   auto source = archive_->open(member);
   if (!source) {
-    throw DataError(fmt::format("{}: manifest.json names '{}', which is not there", name(), shown_name(member)));
+    throw DataError(
+        fmt::format("{}: manifest.json names '{}', which is not there", name(), shown_name(member)));
   }
   return source;
 }
 
-DockerArchiveRepository::Layer DockerArchiveRepository::layer_of(const std::string& member, const Digest& diff_id,
+DockerArchiveRepository::Layer DockerArchiveRepository::layer_of(const std::string& member,
+                                                                 const Digest& diff_id,
                                                                  const std::stop_token& stop) {
   auto source = require_member(member);
   Layer layer{.digest = diff_id, .size = source->size(), .media_type = media_type::kDockerLayer};
@@ -74,7 +77,8 @@ DockerArchiveRepository::Layer DockerArchiveRepository::layer_of(const std::stri
   return layer;
 }
 
-std::string DockerArchiveRepository::make_manifest(const DockerArchiveImage& image, const std::stop_token& stop) {
+std::string DockerArchiveRepository::make_manifest(const DockerArchiveImage& image,
+                                                   const std::stop_token& stop) {
   const auto config_source = require_member(image.config);
   const std::string config = archive_->read(image.config, kMaxManifestBytes);
   const std::vector<Digest> diff_ids =
@@ -96,17 +100,20 @@ std::string DockerArchiveRepository::make_manifest(const DockerArchiveImage& ima
   return manifest.dump();
 }
 
-const Manifest& DockerArchiveRepository::manifest_of(const DockerArchiveImage& image, const std::stop_token& stop) {
+const Manifest& DockerArchiveRepository::manifest_of(const DockerArchiveImage& image,
+                                                     const std::stop_token& stop) {
   const auto made = manifests_.find(image);
   if (made != manifests_.end()) return made->second;
   std::string bytes = make_manifest(image, stop);
   const Digest digest = Digest::of(bytes);
-  return manifests_.emplace(image, Manifest{std::string(media_type::kDockerManifest), std::move(bytes), digest})
+  return manifests_
+      .emplace(image, Manifest{std::string(media_type::kDockerManifest), std::move(bytes), digest})
       .first->second;
 }
 
 /// Images without a tag can only be asked for by a digest that stands nowhere in the archive: tell it.
-const DockerArchiveImage& DockerArchiveRepository::image_of(const std::string& tag, const std::stop_token& stop) {
+const DockerArchiveImage& DockerArchiveRepository::image_of(const std::string& tag,
+                                                            const std::stop_token& stop) {
   if (const DockerArchiveImage* image = find_docker_image(images_, tag, name())) return *image;
   std::string untagged;
   size_t count = 0;
@@ -128,7 +135,8 @@ Manifest DockerArchiveRepository::pull_manifest(const std::string& reference, st
     const Manifest& manifest = manifest_of(image, stop);
     if (manifest.digest == digest) return manifest;
   }
-  throw IoError(fmt::format("{}: there is no manifest {}; {}", name(), digest.text(), describe_docker_tags(images_)));
+  throw IoError(
+      fmt::format("{}: there is no manifest {}; {}", name(), digest.text(), describe_docker_tags(images_)));
 }
 
 /// What belongs to images that nobody has asked for is found by making their manifests.
@@ -152,7 +160,8 @@ std::shared_ptr<const ByteSource> DockerArchiveRepository::require_blob(const Bl
   return source;
 }
 
-void DockerArchiveRepository::pull_blob(const BlobId& blob, const BlobConsumer& consume, std::stop_token stop) {
+void DockerArchiveRepository::pull_blob(const BlobId& blob, const BlobConsumer& consume,
+                                        std::stop_token stop) {
   pull_from(*require_blob(blob, stop), blob, consume, stop, name());
 }
 
@@ -171,7 +180,8 @@ std::unique_ptr<Spool> DockerArchiveRepository::new_spool() {
 }
 
 [[noreturn]] static void refuse_push(const std::string& name) {
-  throw UsageError(fmt::format("{} can only be read: push to oci-archive:FILE, oci:DIRECTORY or a registry", name));
+  throw UsageError(
+      fmt::format("{} can only be read: push to oci-archive:FILE, oci:DIRECTORY or a registry", name));
 }
 
 Digest DockerArchiveRepository::push_spool(std::shared_ptr<Spool>, std::stop_token) {

@@ -13,12 +13,12 @@
 
 namespace obd::registry {
 
-/// An archive that `docker save` or `podman save` wrote. Read only: what is pushed is refused with a UsageError
-/// that says where to push instead.
+/// An archive that `docker save` or `podman save` wrote. Read only: what is pushed is refused with a
+/// UsageError that says where to push instead.
 ///
 /// Such an archive has no image manifests. They are made here, in Docker's form and from its bytes alone, so
-/// that an image has the same digest each time. A layer's digest is, where the layer is not compressed, the diff ID
-/// that the config promises: pull_blob() verifies it like any other.
+/// that an image has the same digest each time. A layer's digest is, where the layer is not compressed, the
+/// diff ID that the config promises: pull_blob() verifies it like any other.
 class DockerArchiveRepository final : public Repository {
  public:
   DockerArchiveRepository(std::filesystem::path file, std::filesystem::path work_directory);

@@ -38,7 +38,8 @@ HttpResponse send_manifest(RegistryClient& client, const Call& call, const std::
   try {
     return client.send(call, stop);
   } catch (const NetworkError& error) {
-    const bool missing = std::string_view(error.what()).find("MANIFEST_BLOB_UNKNOWN") != std::string_view::npos;
+    const bool missing =
+        std::string_view(error.what()).find("MANIFEST_BLOB_UNKNOWN") != std::string_view::npos;
     if (missing) throw MissingBlobError(error);
     throw;
   }

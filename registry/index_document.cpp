@@ -78,7 +78,8 @@ void check_marker(std::string_view marker, const std::string& where) {
   throw DataError(fmt::format("{}: the layout's version is '{}', not 1.0.0", what, version.substr(0, 20)));
 }
 
-std::optional<LayoutEntry> look_up_tag(std::string_view text, const std::string& tag, const std::string& where) {
+std::optional<LayoutEntry> look_up_tag(std::string_view text, const std::string& tag,
+                                       const std::string& where) {
   const Json index = parse(text, where);
   std::optional<LayoutEntry> found;
   for (const Json& descriptor : index["manifests"]) {
@@ -99,7 +100,8 @@ LayoutEntry find_tag(std::string_view text, const std::string& tag, const std::s
   throw IoError(fmt::format("{}: no manifest has the tag '{}'; {}", where, tag, tags_of(parse(text, where))));
 }
 
-std::optional<LayoutEntry> find_digest(std::string_view text, const Digest& digest, const std::string& where) {
+std::optional<LayoutEntry> find_digest(std::string_view text, const Digest& digest,
+                                       const std::string& where) {
   const Json index = parse(text, where);
   for (const Json& descriptor : index["manifests"]) {
     if (text_field(descriptor, "digest") == digest.text()) return entry_of(descriptor, where);

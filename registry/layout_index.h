@@ -27,7 +27,8 @@ class LayoutIndex {
   /// Empty if the manifest is not listed, which does not mean that it is not there.
   std::optional<LayoutEntry> find_digest(const Digest& digest) const;
 
-  /// All that are listed, with a tag or without, each digest once. Other things than manifests may be among them.
+  /// All that are listed, with a tag or without, each digest once. Other things than manifests may be among
+  /// them.
   std::vector<LayoutEntry> entries() const;
 
   /// Lists a manifest that has no tag, unless it is listed.
@@ -35,7 +36,8 @@ class LayoutIndex {
   /// Moves `tag` to `entry`. Everything else in index.json stays as it is, fields unknown to us too.
   void set_tag(const std::string& tag, const LayoutEntry& entry) const;
   /// set_tag() if `tag` names `expected` (none: nothing); else false.
-  bool replace_tag(const std::string& tag, const std::optional<Digest>& expected, const LayoutEntry& entry) const;
+  bool replace_tag(const std::string& tag, const std::optional<Digest>& expected,
+                   const LayoutEntry& entry) const;
 
  private:
   std::string name() const;

@@ -77,7 +77,8 @@ bool LayoutRepository::has_blob(const BlobId& blob, std::stop_token stop) {
   throw_if_stopped(stop);
   {
     const std::lock_guard lock(mutex_);
-    if (const auto at = staged_.find(blob.digest); at != staged_.end()) return at->second->size() == blob.size;
+    if (const auto at = staged_.find(blob.digest); at != staged_.end())
+      return at->second->size() == blob.size;
   }
   std::error_code error;
   const uint64_t size = fs::file_size(blob_path(blob.digest), error);

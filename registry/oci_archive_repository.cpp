@@ -46,7 +46,8 @@ class TextSource final : public ByteSource {
   const std::string text_;
 };
 
-/// The file itself cannot carry the lock, since another takes its place; nor should a lock file lie beside it.
+/// The file itself cannot carry the lock, since another takes its place; nor should a lock file lie beside
+/// it.
 UniqueFd lock_directory(const fs::path& directory, const std::stop_token& stop) {
   UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) throw IoError::from_errno(fmt::format("opening {}", directory.string()), errno);
@@ -200,7 +201,8 @@ Digest OciArchiveRepository::push_bytes(std::string_view content, std::stop_toke
   return push_spool(std::move(spool), stop);
 }
 
-/// What another process has put there since it was opened is kept, and so is what this one has promised to have.
+/// What another process has put there since it was opened is kept, and so is what this one has promised to
+/// have.
 void OciArchiveRepository::write_archive(const std::optional<std::string>& tag, const LayoutEntry& entry,
                                          const std::stop_token& stop) {
   std::shared_ptr<const TarArchive> before;
@@ -235,8 +237,9 @@ void OciArchiveRepository::write_archive(const std::optional<std::string>& tag, 
   for (const auto& blob : staged) staged_.erase(blob.first);
 }
 
-Digest OciArchiveRepository::push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
-                                           std::string_view bytes, std::stop_token stop) {
+Digest OciArchiveRepository::push_manifest(const std::optional<std::string>& tag,
+                                           const std::string& media_type, std::string_view bytes,
+                                           std::stop_token stop) {
   if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
   const bool is_referrer = find_referral(bytes, media_type).has_value();
   Digest digest = push_bytes(bytes, stop);

@@ -12,8 +12,8 @@
 namespace obd::registry {
 
 /// An OCI image layout in one tar file. What is pushed is kept in files without names until a manifest with a
-/// tag or a subject is pushed: then a new archive, with all that the old one holds, takes the file's name. A run that fails
-/// leaves the old one as it was, and who reads it goes on reading it.
+/// tag or a subject is pushed: then a new archive, with all that the old one holds, takes the file's name. A
+/// run that fails leaves the old one as it was, and who reads it goes on reading it.
 ///
 /// Processes may share a file: its directory is locked while it is replaced, so no tag is lost.
 class OciArchiveRepository final : public Repository {
@@ -28,8 +28,8 @@ class OciArchiveRepository final : public Repository {
   std::unique_ptr<Spool> new_spool() override;
   Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) override;
   Digest push_bytes(std::string_view content, std::stop_token stop) override;
-  /// Without a tag and a subject the manifest waits for the next one that has either; this repository can read
-  /// it at once.
+  /// Without a tag and a subject the manifest waits for the next one that has either; this repository can
+  /// read it at once.
   Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                        std::string_view bytes, std::stop_token stop) override;
   std::vector<Referrer> list_referrers(const Digest& subject, std::stop_token stop) override;
@@ -46,7 +46,8 @@ class OciArchiveRepository final : public Repository {
   /// Likewise; throws if there is none or its size is another.
   std::shared_ptr<const ByteSource> require_blob(const BlobId& blob, const std::stop_token& stop) const;
   void refuse_compressed(const TarArchive& archive) const;
-  void write_archive(const std::optional<std::string>& tag, const LayoutEntry& entry, const std::stop_token& stop);
+  void write_archive(const std::optional<std::string>& tag, const LayoutEntry& entry,
+                     const std::stop_token& stop);
 
   const std::string name_;
   const std::filesystem::path file_;  // absolute

@@ -20,7 +20,8 @@ bool Repository::mount_blob(const BlobId& blob, const std::string& /*from_reposi
 }
 
 bool Repository::replace_manifest(const std::string& tag, const std::optional<Manifest>& expected,
-                                  const std::string& media_type, std::string_view bytes, std::stop_token stop) {
+                                  const std::string& media_type, std::string_view bytes,
+                                  std::stop_token stop) {
   const auto current = find_manifest(*this, tag, stop);
   const bool same = current && expected ? current->digest == expected->digest : !current && !expected;
   if (same) push_manifest(tag, media_type, bytes, std::move(stop));
@@ -31,7 +32,8 @@ std::vector<Referrer> Repository::list_referrers(const Digest& /*subject*/, std:
   return {};
 }
 
-std::optional<Manifest> find_manifest(Repository& repository, const std::string& reference, std::stop_token stop) {
+std::optional<Manifest> find_manifest(Repository& repository, const std::string& reference,
+                                      std::stop_token stop) {
   try {
     return repository.pull_manifest(reference, std::move(stop));
   } catch (const NetworkError& error) {
@@ -47,7 +49,8 @@ void copy_blob(Repository& source, Repository& target, const BlobId& blob, std::
   const auto to = target.location();
   if (from && to && from->authority == to->authority && target.mount_blob(blob, from->path, stop)) return;
   const std::shared_ptr<Spool> spool = target.new_spool();
-  source.pull_blob(blob, [&](std::span<const std::byte> data) { spool->append(data); }, stop);
+  source.pull_blob(
+      blob, [&](std::span<const std::byte> data) { spool->append(data); }, stop);
   target.push_spool(spool, stop);
 }
 

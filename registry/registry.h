@@ -59,11 +59,12 @@ inline constexpr uint64_t kMaxManifestBytes = 4 << 20;
 /// A manifest was refused because the repository lacks a blob that it names.
 class MissingBlobError : public NetworkError {
  public:
-  explicit MissingBlobError(const NetworkError& refusal) : NetworkError(refusal.what(), refusal.http_status()) {}
+  explicit MissingBlobError(const NetworkError& refusal)
+      : NetworkError(refusal.what(), refusal.http_status()) {}
 };
 
-/// One repository: behind HTTP, a directory in OCI image layout, or an archive. Everything below is pulled from it and
-/// pushed to it through this interface alone.
+/// One repository: behind HTTP, a directory in OCI image layout, or an archive. Everything below is pulled
+/// from it and pushed to it through this interface alone.
 ///
 /// Threads: every method may be called from any number of threads.
 /// Errors:  NetworkError and AuthError from a registry, IoError from files, DataError where content
@@ -93,34 +94,37 @@ class Repository {
 
   virtual bool has_blob(const BlobId& blob, std::stop_token stop) = 0;
 
-  /// Asks the registry to take the blob over from another of its repositories. True: the blob is here now. False:
-  /// it must be pushed; who may not do that is told so then, since a registry refuses a mount for many reasons.
+  /// Asks the registry to take the blob over from another of its repositories. True: the blob is here now.
+  /// False: it must be pushed; who may not do that is told so then, since a registry refuses a mount for many
+  /// reasons.
   virtual bool mount_blob(const BlobId& blob, const std::string& from_repository_path, std::stop_token stop);
 
   /// A place to assemble a blob, laid out so that push_spool() is cheap: inside a layout, it is renamed.
   virtual std::unique_ptr<Spool> new_spool() = 0;
 
   /// Publishes a spool of this repository's new_spool(), to which nothing is appended any more. Reads it back
-  /// once: digest and transfer are one pass where the protocol allows it. An upload session is cancelled if this
-  /// fails or is stopped. In a layout, which nobody cleans up, the blob gets its name with the next manifest that
-  /// is pushed; this repository can read it at once.
+  /// once: digest and transfer are one pass where the protocol allows it. An upload session is cancelled if
+  /// this fails or is stopped. In a layout, which nobody cleans up, the blob gets its name with the next
+  /// manifest that is pushed; this repository can read it at once.
   virtual Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) = 0;
 
-  /// Makes a pushed blob stay even if no manifest comes to name it. In a registry, every blob does, for a while.
+  /// Makes a pushed blob stay even if no manifest comes to name it. In a registry, every blob does, for a
+  /// while.
   virtual void keep_blob(const Digest&) {}
 
   /// As push_spool(), for small content (a config); nothing is sent if the repository has it.
   virtual Digest push_bytes(std::string_view content, std::stop_token stop) = 0;
 
-  /// `tag`: none pushes by digest alone. The caller has pushed all that the manifest names. One with a `subject`
-  /// is found by list_referrers() afterwards, also where the registry keeps no such list itself. Throws
-  /// MissingBlobError where the registry says that it lacks what the manifest names; not all of them look.
+  /// `tag`: none pushes by digest alone. The caller has pushed all that the manifest names. One with a
+  /// `subject` is found by list_referrers() afterwards, also where the registry keeps no such list itself.
+  /// Throws MissingBlobError where the registry says that it lacks what the manifest names; not all of them
+  /// look.
   virtual Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                std::string_view bytes, std::stop_token stop) = 0;
 
-  /// As push_manifest(), if `tag` still names `expected` (none: nothing). False: it names something else and goes on
-  /// doing so. A layout holds its lock in between. A registry that does not heed If-Match, as few do, cannot tell what
-  /// happened since `expected` was pulled: look afterwards what became of the tag.
+  /// As push_manifest(), if `tag` still names `expected` (none: nothing). False: it names something else and
+  /// goes on doing so. A layout holds its lock in between. A registry that does not heed If-Match, as few do,
+  /// cannot tell what happened since `expected` was pulled: look afterwards what became of the tag.
   virtual bool replace_manifest(const std::string& tag, const std::optional<Manifest>& expected,
                                 const std::string& media_type, std::string_view bytes, std::stop_token stop);
 
@@ -129,10 +133,11 @@ class Repository {
 };
 
 /// None where the repository, or the layout, has no such manifest.
-std::optional<Manifest> find_manifest(Repository& repository, const std::string& reference, std::stop_token stop);
+std::optional<Manifest> find_manifest(Repository& repository, const std::string& reference,
+                                      std::stop_token stop);
 
-/// Brings a blob from one repository to another: nothing moves if it is there, or if both are in one registry that
-/// can mount it. Else it is pulled, verified, and pushed.
+/// Brings a blob from one repository to another: nothing moves if it is there, or if both are in one registry
+/// that can mount it. Else it is pulled, verified, and pushed.
 void copy_blob(Repository& source, Repository& target, const BlobId& blob, std::stop_token stop);
 
 /// pull_blob() into memory. Throws DataError if the blob claims to be larger than kMaxManifestBytes.
@@ -142,7 +147,8 @@ std::string pull_small_blob(Repository& repository, const BlobId& blob, std::sto
 struct Credential {
   std::string user = {};
   std::string password = {};
-  /// For token services alone (OAuth2 calls it a refresh token). Used before user and password where it is set.
+  /// For token services alone (OAuth2 calls it a refresh token). Used before user and password where it is
+  /// set.
   std::string identity_token = {};
   /// For the registry itself, which wants a bearer token: no service is asked for one then.
   std::string registry_token = {};
@@ -200,8 +206,8 @@ Place place_of(std::string_view where);
 /// docker.io/library/ubuntu). Throws UsageError if it is none of them, and for TLS files that cannot be used.
 std::unique_ptr<Repository> open_repository(const std::string& where, const RepositoryOptions& options);
 
-/// The host that credentials for `where` belong to: "docker.io", "localhost:5000". Empty unless it is a name in a
-/// registry.
+/// The host that credentials for `where` belong to: "docker.io", "localhost:5000". Empty unless it is a name
+/// in a registry.
 std::string registry_host(const std::string& where);
 
 /// Whether `tag` has the form that the distribution specification allows.
@@ -221,8 +227,7 @@ inline constexpr std::string_view kOciForeignLayerGzip =
 inline constexpr std::string_view kOciForeignLayerZstd =
     "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd";
 inline constexpr std::string_view kDockerManifest = "application/vnd.docker.distribution.manifest.v2+json";
-inline constexpr std::string_view kDockerIndex =
-    "application/vnd.docker.distribution.manifest.list.v2+json";
+inline constexpr std::string_view kDockerIndex = "application/vnd.docker.distribution.manifest.list.v2+json";
 inline constexpr std::string_view kDockerConfig = "application/vnd.docker.container.image.v1+json";
 inline constexpr std::string_view kDockerLayer = "application/vnd.docker.image.rootfs.diff.tar";
 inline constexpr std::string_view kDockerLayerGzip = "application/vnd.docker.image.rootfs.diff.tar.gzip";

@@ -39,7 +39,8 @@ uint64_t RemoteSource::plan_fetch(uint64_t first, uint64_t last) const {
   const std::lock_guard lock(mutex_);
   window_ = first == expected_ ? std::min(2 * window_, kMaxRequestBlocks) : 1;
   const uint64_t blob_last = (blob_.size - 1) / kBlockBytes;
-  const uint64_t end = std::min({std::max(last, first + window_ - 1), first + kMaxRequestBlocks - 1, blob_last});
+  const uint64_t end =
+      std::min({std::max(last, first + window_ - 1), first + kMaxRequestBlocks - 1, blob_last});
   uint64_t count = 1;
   while (first + count <= end && !blocks_.contains(first + count)) ++count;
   expected_ = first + count;

@@ -28,8 +28,8 @@ TarArchive::TarArchive(const fs::path& path, const fs::path& work_directory, con
     : name_(path.string()), identity_(FileIdentity::of(path)), bytes_(std::make_shared<FileSource>(path)) {
   if (const auto compression = compression_of(*bytes_)) {
     if (*compression != "gzip" && *compression != "zstd") {
-      throw UsageError(fmt::format("{} is compressed with {}: unpack it first, or pack it with gzip or zstd", name_,
-                                   *compression));
+      throw UsageError(fmt::format("{} is compressed with {}: unpack it first, or pack it with gzip or zstd",
+                                   name_, *compression));
     }
     compressed_ = true;
     bytes_ = unpack(*bytes_, work_directory, stop);
@@ -62,9 +62,10 @@ fs::path archive_path(const std::string& kind, const std::string& path) {
   if (path.empty()) throw UsageError(fmt::format("'{0}:' needs a file: {0}:FILE", kind));
   const size_t colon = path.rfind(':');
   std::error_code error;
-  if (colon != std::string::npos && !fs::exists(path, error) && fs::is_regular_file(path.substr(0, colon), error)) {
-    throw UsageError(fmt::format("there is no file {}: if '{}' is a tag, give it apart from the file {}", path,
-                                 path.substr(colon + 1), path.substr(0, colon)));
+  if (colon != std::string::npos && !fs::exists(path, error) &&
+      fs::is_regular_file(path.substr(0, colon), error)) {
+    throw UsageError(fmt::format("there is no file {}: if '{}' is a tag, give it apart from the file {}",
+                                 path, path.substr(colon + 1), path.substr(0, colon)));
   }
   return path;
 }

@@ -31,8 +31,8 @@ struct FileIdentity {
 /// Errors:  IoError if it cannot be opened or read; DataError for one that is malformed.
 class TarArchive {
  public:
-  /// A file that is compressed as a whole (gzip or zstd) is unpacked into `work_directory` first, a file without
-  /// a name; other compression is a UsageError that says what to do.
+  /// A file that is compressed as a whole (gzip or zstd) is unpacked into `work_directory` first, a file
+  /// without a name; other compression is a UsageError that says what to do.
   TarArchive(const std::filesystem::path& path, const std::filesystem::path& work_directory,
              const std::stop_token& stop);
 

@@ -92,7 +92,8 @@ class IndexReader {
       if (result == ARCHIVE_EOF) break;
       check(result);
       TarMember member = describe(entry);
-      std::string name = clean_name(text_of(archive_entry_pathname(entry), archive_entry_pathname_utf8(entry)));
+      std::string name =
+          clean_name(text_of(archive_entry_pathname(entry), archive_entry_pathname_utf8(entry)));
       name_bytes_ += name.size() + member.target.size();
       if (name_bytes_ > kMaxTarNameBytes || (index.size() == kMaxTarMembers && !index.contains(name))) {
         fail(fmt::format("more than {} members, or more than {} bytes of names", kMaxTarMembers,
@@ -113,10 +114,11 @@ class IndexReader {
     if (archive_entry_sparse_count(entry) != 0) return member;  // the size counts holes too
     if (size < 0 || member.offset > source_.size() ||
         static_cast<uint64_t>(size) > source_.size() - member.offset) {
-      fail(fmt::format("member '{}' has {} bytes, which is beyond the end of the archive at byte {}: it is cut "
-                       "off or damaged",
-                       shown_name(text_of(archive_entry_pathname(entry), archive_entry_pathname_utf8(entry))), size,
-                       source_.size()));
+      fail(fmt::format(
+          "member '{}' has {} bytes, which is beyond the end of the archive at byte {}: it is cut "
+          "off or damaged",
+          shown_name(text_of(archive_entry_pathname(entry), archive_entry_pathname_utf8(entry))), size,
+          source_.size()));
     }
     member.size = static_cast<uint64_t>(size);
     if (archive_entry_hardlink(entry) != nullptr || archive_entry_hardlink_utf8(entry) != nullptr) {
@@ -148,8 +150,8 @@ class IndexReader {
   }
 
   [[noreturn]] void fail(const std::string& cause) {
-    throw DataError(fmt::format("{}: at byte {}: {}", source_.name(), archive_read_header_position(handle_.get()),
-                                cause));
+    throw DataError(fmt::format("{}: at byte {}: {}", source_.name(),
+                                archive_read_header_position(handle_.get()), cause));
   }
 
   static la_ssize_t on_read(archive*, void* self, const void** data) noexcept {
@@ -201,13 +203,14 @@ const TarMember* find_file(const TarIndex& index, const std::string& name, const
     const auto at = index.find(current);
     if (at == index.end() && links == 0) return nullptr;
     if (at == index.end()) {
-      throw DataError(fmt::format("{}: member '{}' is a link to '{}', which is not there", where, shown_name(name),
-                                  shown_name(current)));
+      throw DataError(fmt::format("{}: member '{}' is a link to '{}', which is not there", where,
+                                  shown_name(name), shown_name(current)));
     }
     const TarMember& member = at->second;
     if (member.kind == TarMember::Kind::kFile) return &member;
     if (member.kind != TarMember::Kind::kHardlink && member.kind != TarMember::Kind::kSymlink) {
-      throw DataError(fmt::format("{}: member '{}' is not a file, or a sparse one", where, shown_name(current)));
+      throw DataError(
+          fmt::format("{}: member '{}' is not a file, or a sparse one", where, shown_name(current)));
     }
     auto target = target_of(current, member);
     if (!target) {
@@ -216,8 +219,8 @@ const TarMember* find_file(const TarIndex& index, const std::string& name, const
     }
     current = std::move(*target);
   }
-  throw DataError(fmt::format("{}: member '{}' is a link over more than {} others", where, shown_name(name),
-                              kMaxLinks));
+  throw DataError(
+      fmt::format("{}: member '{}' is a link over more than {} others", where, shown_name(name), kMaxLinks));
 }
 
 }  // namespace obd::registry

@@ -38,9 +38,9 @@ inline constexpr uint64_t kMaxTarNameBytes = 64 << 20;  // of all names and targ
 ///         reaches beyond the end of the archive, more members or names than the limits above.
 TarIndex read_tar_index(const ByteSource& archive, const std::stop_token& stop);
 
-/// The file that `name` is or leads to, over hard links and symbolic links within the archive; null if there is
-/// no such member. `where` is named in messages. Throws DataError for links that form a loop, point nowhere or
-/// leave the archive, and for members that are no files.
+/// The file that `name` is or leads to, over hard links and symbolic links within the archive; null if there
+/// is no such member. `where` is named in messages. Throws DataError for links that form a loop, point
+/// nowhere or leave the archive, and for members that are no files.
 const TarMember* find_file(const TarIndex& index, const std::string& name, const std::string& where);
 
 /// A member's name for messages: shortened, and without bytes that a terminal would act on.

@@ -40,7 +40,8 @@ class TarWriter {
       throw_if_stopped(stop);
       const std::span piece(buffer_.data(), std::min<uint64_t>(buffer_.size(), content.size() - offset));
       content.read_at(offset, piece);
-      if (archive_write_data(handle_.get(), piece.data(), piece.size()) != static_cast<la_ssize_t>(piece.size())) {
+      if (archive_write_data(handle_.get(), piece.data(), piece.size()) !=
+          static_cast<la_ssize_t>(piece.size())) {
         check(ARCHIVE_FATAL);
       }
       guard_.rethrow();
@@ -55,11 +56,12 @@ class TarWriter {
     guard_.rethrow();
     if (result == ARCHIVE_OK) return;
     const char* text = archive_error_string(handle_.get());
-    throw IoError(fmt::format("writing a tar archive: {}", text == nullptr ? "libarchive gives no reason" : text));
+    throw IoError(
+        fmt::format("writing a tar archive: {}", text == nullptr ? "libarchive gives no reason" : text));
   }
 
-  /// libarchive is never told of a failure: it would forget to free what it holds. What it writes after one, an end
-  /// mark at the least, goes nowhere.
+  /// libarchive is never told of a failure: it would forget to free what it holds. What it writes after one,
+  /// an end mark at the least, goes nowhere.
   static la_ssize_t on_write(archive*, void* self, const void* data, size_t bytes) noexcept {
     auto& writer = *static_cast<TarWriter*>(self);
     return writer.guard_.run(static_cast<la_ssize_t>(bytes), [&] {

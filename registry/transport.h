@@ -35,8 +35,8 @@ struct HttpResponse {
   /// Where the answer points, made absolute; none if it points nowhere. Throws NetworkError for what must not
   /// be followed: what is no http or https URL, holds credentials, or leads from https to http.
   std::optional<Url> location() const;
-  /// The `next` of its Link headers (RFC 8288), made absolute. Throws NetworkError as location(), and for another
-  /// origin: a list goes on where it began.
+  /// The `next` of its Link headers (RFC 8288), made absolute. Throws NetworkError as location(), and for
+  /// another origin: a list goes on where it began.
   std::optional<Url> next_page() const;
   bool ok() const { return status >= 200 && status < 300; }
 };
@@ -94,9 +94,9 @@ struct TransportOptions {
 /// Single HTTP exchanges over connections that are kept and used again. Knows nothing of redirects,
 /// credentials, retries or registries.
 ///
-/// Trusts the system's certificate authorities, which SSL_CERT_FILE and SSL_CERT_DIR can name, and those of its
-/// options beside them. Uses the proxies that HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name (also in lower case),
-/// but not for what NO_PROXY names, and never to reach this machine.
+/// Trusts the system's certificate authorities, which SSL_CERT_FILE and SSL_CERT_DIR can name, and those of
+/// its options beside them. Uses the proxies that HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name (also in lower
+/// case), but not for what NO_PROXY names, and never to reach this machine.
 ///
 /// Threads: any number at once.
 /// Errors:  TransportError; DataError for an answer beyond its cap; Cancelled at once when `stop` fires.

@@ -65,8 +65,8 @@ class Decompressor {
     if (result == ARCHIVE_OK) return;
     guard_.rethrow();
     const char* text = archive_error_string(handle_.get());
-    throw DataError(fmt::format("{}: unpacking it, at byte {} of {}: {}", source_.name(), position_, source_.size(),
-                                text == nullptr ? "libarchive gives no reason" : text));
+    throw DataError(fmt::format("{}: unpacking it, at byte {} of {}: {}", source_.name(), position_,
+                                source_.size(), text == nullptr ? "libarchive gives no reason" : text));
   }
 
   static la_ssize_t on_read(archive*, void* self, const void** data) noexcept {

@@ -10,8 +10,8 @@
 
 namespace obd::registry {
 
-/// How a file is compressed as a whole, by its first bytes: "gzip", "zstd", "xz", "bzip2", "lz4"; none if it is
-/// not, as far as we know.
+/// How a file is compressed as a whole, by its first bytes: "gzip", "zstd", "xz", "bzip2", "lz4"; none if it
+/// is not, as far as we know.
 std::optional<std::string_view> compression_of(const ByteSource& source);
 
 /// Unpacks a file that is gzip or zstd as a whole into a file without a name in `directory`. What bounds its

@@ -35,7 +35,8 @@ class BlobUploader {
  private:
   /// None if the session was lost, or pieces are refused: what follows begins from the start.
   std::optional<Digest> push_in_pieces(HashingReader& reader, Retries& retries, const std::stop_token& stop);
-  bool send_pieces(UploadSession& session, HashingReader& reader, Retries& retries, const std::stop_token& stop);
+  bool send_pieces(UploadSession& session, HashingReader& reader, Retries& retries,
+                   const std::stop_token& stop);
   bool commit(UploadSession& session, const BlobId& blob, Retries& retries, const std::stop_token& stop);
   /// After a request of `sent` bytes was too large. False if smaller ones cannot be made.
   bool shrink_chunks(uint64_t sent, uint64_t min_chunk_bytes);

@@ -53,8 +53,10 @@ std::string plain_quotes(std::string_view text) {
   throw UsageError(fmt::format("'{}' is not a valid value", printable(value)));
 }
 
-/// cxxopts takes the value of a letter only from the next argument; others, and the reference, from behind it too.
-std::vector<std::string> split_letters(const cxxopts::Options& options, const std::vector<std::string>& args) {
+/// cxxopts takes the value of a letter only from the next argument; others, and the reference, from behind it
+/// too.
+std::vector<std::string> split_letters(const cxxopts::Options& options,
+                                       const std::vector<std::string>& args) {
   std::string letters;  // of options that have a value
   for (const std::string& group : options.groups()) {
     for (const auto& option : options.group_help(group).options) {

@@ -61,8 +61,8 @@ struct Run {
 int run_tool(std::string_view program, Io& io, const std::function<ExitCode(Run&)>& body);
 
 /// For main(): the real streams, SIGINT and SIGTERM as stop requests, SIGPIPE ignored.
-/// Passwords in `argv` are overwritten before anything else happens. `tool_main` receives the arguments as they
-/// were, without the program's name.
+/// Passwords in `argv` are overwritten before anything else happens. `tool_main` receives the arguments as
+/// they were, without the program's name.
 int run_main(int argc, char** argv, int (*tool_main)(const std::vector<std::string>& args, Io io));
 
 /// While it lives, SIGINT and SIGTERM ask `stop` to stop (exit code 130 or 143); a second signal ends the

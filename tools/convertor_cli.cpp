@@ -112,11 +112,13 @@ std::unique_ptr<dedupdb::RecordStore> open_db(const ConvertorRequest& request, c
 }
 
 /// Null where nothing is remembered.
-std::unique_ptr<dedupdb::RecordStore> open_records(const ConvertorRequest& request, registry::Repository& target,
+std::unique_ptr<dedupdb::RecordStore> open_records(const ConvertorRequest& request,
+                                                   registry::Repository& target,
                                                    const std::stop_token& stop) {
   if (request.db) return open_db(request, stop);
   if (request.cache_tag.empty()) return nullptr;
-  return std::make_unique<convertor::CacheStore>(target, convertor::CacheStore::Options{.tag = request.cache_tag});
+  return std::make_unique<convertor::CacheStore>(target,
+                                                 convertor::CacheStore::Options{.tag = request.cache_tag});
 }
 
 ExitCode convert(const ConvertorRequest& request, Run& run, const cxxopts::ParseResult& parsed) {
@@ -127,8 +129,9 @@ ExitCode convert(const ConvertorRequest& request, Run& run, const cxxopts::Parse
   warn_of_passwords(parsed);
   if (request.db) warn_of_db_password(*request.db);
   if (!request.convert.oci && registry::place_of(request.target_name) != registry::Place::kRegistry) {
-    spdlog::warn("the result will have Docker media types, which other tools do not look for in an OCI layout; "
-                 "--oci writes OCI's");
+    spdlog::warn(
+        "the result will have Docker media types, which other tools do not look for in an OCI layout; "
+        "--oci writes OCI's");
   }
   tune_allocator();
   raise_file_limit();
@@ -147,7 +150,8 @@ ExitCode convert(const ConvertorRequest& request, Run& run, const cxxopts::Parse
   const convertor::ConvertResult result =
       convertor::convert_reference(workshop, request.reference, request.output_tag, run.stop());
   const auto print = run.json ? print_json_result : print_text_result;
-  print(run.io.out, result, repositories.target->name(), request.output_tag.value_or(""), request.convert.upload);
+  print(run.io.out, result, repositories.target->name(), request.output_tag.value_or(""),
+        request.convert.upload);
   if (!request.metrics.empty()) {
     const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - started;
     write_metrics(request.metrics, result, progress, pool, wall.count());
@@ -160,7 +164,9 @@ ExitCode convertor_body(const std::vector<std::string>& args, Run& run) {
   const auto parsed = parse_options(options, args);
   run.json = parsed["json"].as<bool>();
   if (parsed["help"].as<bool>()) {
-    run.io.out << options.help({"Image", "Registry", "Source", "Target", "Format", "Work", "Database", "Output"}) << kExamples;
+    run.io.out << options.help(
+                      {"Image", "Registry", "Source", "Target", "Format", "Work", "Database", "Output"})
+               << kExamples;
     return ExitCode::kSuccess;
   }
   if (parsed["version"].as<bool>()) {

@@ -85,8 +85,7 @@ void print_text_result(std::ostream& out, const convertor::ConvertResult& result
     if (result.is_index) out << fmt::format("{}\n", image.platform.text());
     for (const auto& layer : image.layers) {
       out << fmt::format("  {} -> {}  {:>10}  {}\n", layer.source_digest.brief(),
-                         layer.converted.digest.brief(), human_bytes(layer.converted.size),
-                         contents(layer));
+                         layer.converted.digest.brief(), human_bytes(layer.converted.size), contents(layer));
     }
   }
   const bool is_registry = registry::place_of(repository) == registry::Place::kRegistry;

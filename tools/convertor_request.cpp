@@ -118,8 +118,8 @@ convertor::ConvertOptions convert_options(const cxxopts::ParseResult& parsed) {
   return options;
 }
 
-/// A credential without a prefix was given for the source, or for the one registry there is: another host does not
-/// get it.
+/// A credential without a prefix was given for the source, or for the one registry there is: another host
+/// does not get it.
 void read_registries(const cxxopts::ParseResult& parsed, std::istream& in, ConvertorRequest& request) {
   check_password_stdin(parsed);
   registry::RepositoryOptions common = read_registry_options(parsed, RegistrySide::kCommon, in);
@@ -132,26 +132,31 @@ void read_registries(const cxxopts::ParseResult& parsed, std::istream& in, Conve
   request.source = merge_registry_options(common, source, true);
   request.target = merge_registry_options(common, target, for_target);
   if (common.credential && !target.credential && !for_target && !target_host.empty()) {
-    spdlog::warn("--username is for {}, not for {}: use --src-username and --dest-username", source_host, target_host);
+    spdlog::warn("--username is for {}, not for {}: use --src-username and --dest-username", source_host,
+                 target_host);
   }
 }
 
 /// The tag where the cache lies. It must not be one that the conversion itself reads or writes.
 std::string cache_tag(const cxxopts::ParseResult& parsed, const ConvertorRequest& request) {
   const std::string tag = parsed["cache-tag"].as<std::string>();
-  if (!registry::is_valid_tag(tag)) throw UsageError(fmt::format("--cache-tag '{}' is no valid tag", printable(tag)));
+  if (!registry::is_valid_tag(tag))
+    throw UsageError(fmt::format("--cache-tag '{}' is no valid tag", printable(tag)));
   for (const char* option : {"db-type", "db-str", "db-str-file"}) {
     if (parsed.count(option) != 0) {
-      throw UsageError(fmt::format("give one of --cache-tag and --{}: both remember what was converted", option));
+      throw UsageError(
+          fmt::format("give one of --cache-tag and --{}: both remember what was converted", option));
     }
   }
-  if (tag == request.output_tag) throw UsageError(fmt::format("--cache-tag and --output-tag are both '{}'", tag));
+  if (tag == request.output_tag)
+    throw UsageError(fmt::format("--cache-tag and --output-tag are both '{}'", tag));
   if (tag == request.reference && request.source_name == request.target_name) {
     throw UsageError(fmt::format("--cache-tag and --input-tag are both '{}'", tag));
   }
   const registry::Place place = registry::place_of(request.target_name);
   if (place != registry::Place::kRegistry && place != registry::Place::kLayout) {
-    throw UsageError("--cache-tag needs a registry or an oci: layout as target: an archive would be written anew for it");
+    throw UsageError(
+        "--cache-tag needs a registry or an oci: layout as target: an archive would be written anew for it");
   }
   return tag;
 }
@@ -181,8 +186,9 @@ ConvertorRequest parse_convertor_request(const cxxopts::ParseResult& parsed, std
   request.output_tag = output_tag(parsed);
   request.convert = convert_options(parsed);
   if (request.convert.upload && registry::place_of(request.target_name) == registry::Place::kDockerArchive) {
-    throw UsageError("a docker-archive can only be read: say with --target-repository where the result goes, "
-                     "e.g. oci-archive:FILE");
+    throw UsageError(
+        "a docker-archive can only be read: say with --target-repository where the result goes, "
+        "e.g. oci-archive:FILE");
   }
   read_registries(parsed, in, request);
   const uint64_t threads = number(parsed, "threads", 0, kMaxThreads);
@@ -198,10 +204,10 @@ cxxopts::Options convertor_options() {
   const auto words = [] { return cxxopts::value<std::string>(); };
   const auto flag = [] { return cxxopts::value<bool>()->default_value("false"); };
   const auto count = [](const char* standard) { return cxxopts::value<uint64_t>()->default_value(standard); };
-  options.add_options("Image")(
-      "r,repository",
-      "repository (HOST[:PORT]/NAME), layout (oci:DIRECTORY) or archive (oci-archive:FILE, docker-archive:FILE)",
-      words(), "REPO")("i,input-tag", "tag of the image to convert", words(), "TAG")(
+  options.add_options("Image")("r,repository",
+                               "repository (HOST[:PORT]/NAME), layout (oci:DIRECTORY) or archive "
+                               "(oci-archive:FILE, docker-archive:FILE)",
+                               words(), "REPO")("i,input-tag", "tag of the image to convert", words(), "TAG")(
       "g,input-digest", "or its digest", words(), "DIGEST")("o,output-tag", "tag of the result", words(),
                                                             "TAG")("overlaybd", "the same", words(), "TAG")(
       "target-repository", "where the result goes, if not to --repository", words(), "REPO")(
@@ -230,8 +236,8 @@ cxxopts::Options convertor_options() {
       "reserve", "keep each layer's blob in --dir", flag())("dump-manifest",
                                                             "write manifest and config to --dir", flag());
   add_db_options(options, "Database");
-  options.add_options("Database")("cache-tag", "instead of a database: remember it under this tag of the target", words(),
-                                  "TAG")(
+  options.add_options("Database")(
+      "cache-tag", "instead of a database: remember it under this tag of the target", words(), "TAG")(
       "require-db", "fail when database or cache are out of reach, instead of doing without", flag());
   options.add_options("Output")("progress", "auto, plain, json or none", words()->default_value("auto"),
                                 "MODE")("json", "result as JSON lines on standard output", flag())(

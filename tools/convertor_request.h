@@ -25,8 +25,8 @@ struct ConvertorRequest {
   size_t threads = 1;
   ProgressMode progress = ProgressMode::kAuto;
   std::filesystem::path metrics;
-  /// Where what was converted is remembered: a database, or a tag of the target. At most one of them; with neither
-  /// nothing is reused.
+  /// Where what was converted is remembered: a database, or a tag of the target. At most one of them; with
+  /// neither nothing is reused.
   std::optional<DbChoice> db;
   std::string cache_tag;
 };

@@ -47,4 +47,6 @@ int mkbase(const std::vector<std::string>& args, tools::Io io) {
 
 }  // namespace
 
-int main(int argc, char** argv) { return tools::run_main(argc, argv, mkbase); }
+int main(int argc, char** argv) {
+  return tools::run_main(argc, argv, mkbase);
+}

@@ -18,7 +18,8 @@ constexpr std::array kVerbs = {
 };
 
 void print_help(std::ostream& out) {
-  out << "obdctl: look at overlaybd images, and after the conversion database\n\nUsage:\n  obdctl COMMAND [OPTION...] [FILE...]\n\nCommands:\n";
+  out << "obdctl: look at overlaybd images, and after the conversion database\n\nUsage:\n  obdctl COMMAND "
+         "[OPTION...] [FILE...]\n\nCommands:\n";
   for (const ObdctlVerb& verb : kVerbs) out << fmt::format("  {:<9} {}\n", verb.name, verb.summary);
   out << "\n'obdctl COMMAND --help' lists a command's options.\n\n"
          "Examples:\n"

@@ -47,8 +47,8 @@ Files files_of(const cxxopts::ParseResult& parsed, const std::string& option) {
   return parsed.count(option) != 0 ? parsed[option].as<Files>() : Files();
 }
 
-Side parse_side(const registry::RepositoryOptions& options, Files files, std::string where, std::string reference,
-                const char* what, const char* wanted) {
+Side parse_side(const registry::RepositoryOptions& options, Files files, std::string where,
+                std::string reference, const char* what, const char* wanted) {
   if (!files.empty() && !reference.empty()) {
     throw UsageError(fmt::format("the {} is given twice: as an image and as files", what));
   }
@@ -233,8 +233,8 @@ class Checker {
 
   Blobs single_converted(const Side& side) {
     if (side.repository) {
-      return blobs_of(*side.repository,
-                      only_image(load_images(*side.repository, side.reference, run_.stop()), ImageKind::kOverlaybd));
+      return blobs_of(*side.repository, only_image(load_images(*side.repository, side.reference, run_.stop()),
+                                                   ImageKind::kOverlaybd));
     }
     Blobs blobs;
     for (const std::string& file : side.files) blobs.push_back(std::make_shared<FileSource>(file));
@@ -316,11 +316,10 @@ cxxopts::Options check_options() {
       "Exits with 0 if they are equal and with 9 if not.\n");
   const auto text = [] { return cxxopts::value<std::string>(); };
   const auto list = [] { return cxxopts::value<Files>(); };
-  options.add_options("Images")("r,repository", kRepositoryHelp,
-                                text(),
-                                "REPO")("source", "Repository of the source image, if it is another", text(),
-                                        "REPO")("i,input-tag", "Tag of the source image", text(), "TAG")(
-      "g,input-digest", "Digest of the source image", text(), "DIGEST")(
+  options.add_options("Images")("r,repository", kRepositoryHelp, text(), "REPO")(
+      "source", "Repository of the source image, if it is another", text(), "REPO")(
+      "i,input-tag", "Tag of the source image", text(), "TAG")("g,input-digest", "Digest of the source image",
+                                                               text(), "DIGEST")(
       "o,output-tag", "Tag or digest of the converted image", text(), "TAG");
   add_registry_options(options, "Registry", RegistrySide::kCommon);
   add_registry_options(options, "Source", RegistrySide::kSource);

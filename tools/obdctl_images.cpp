@@ -68,7 +68,9 @@ bool LoadedImage::is_overlaybd() const {
 }
 
 void prefer(LoadedTree& tree, ImageKind kind) {
-  const auto is_other = [&](const LoadedImage& image) { return image.is_overlaybd() != (kind == ImageKind::kOverlaybd); };
+  const auto is_other = [&](const LoadedImage& image) {
+    return image.is_overlaybd() != (kind == ImageKind::kOverlaybd);
+  };
   if (!std::all_of(tree.images.begin(), tree.images.end(), is_other)) std::erase_if(tree.images, is_other);
 }
 

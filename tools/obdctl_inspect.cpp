@@ -57,8 +57,9 @@ class Inspector {
 
  private:
   void inspect_cache(const registry::Manifest& document, const convertor::CacheRecords& records) {
-    const auto layers = static_cast<size_t>(std::count_if(
-        records.begin(), records.end(), [](const convertor::CacheRecord& record) { return record.media_type.empty(); }));
+    const auto layers = static_cast<size_t>(
+        std::count_if(records.begin(), records.end(),
+                      [](const convertor::CacheRecord& record) { return record.media_type.empty(); }));
     const size_t manifests = records.size() - layers;
     if (run_.json) {
       return print_json({{"type", "summary"},
@@ -66,8 +67,8 @@ class Inspector {
                          {"layer_records", layers},
                          {"manifest_records", manifests}});
     }
-    out_ << fmt::format("cache {}\n  {} layers and {} manifests are remembered\n", document.digest.text(), layers,
-                        manifests);
+    out_ << fmt::format("cache {}\n  {} layers and {} manifests are remembered\n", document.digest.text(),
+                        layers, manifests);
   }
 
   void inspect_image(registry::Repository& repository, const std::string& reference) {

@@ -27,9 +27,9 @@ std::string parse_reference(const cxxopts::ParseResult& parsed) {
 
 void add_operand_options(cxxopts::Options& options, const char* files_help) {
   const auto text = [] { return cxxopts::value<std::string>(); };
-  options.add_options("Image")("r,repository", kRepositoryHelp,
-                               text(), "REPO")("i,input-tag", "Tag of the image", text(), "TAG")(
-      "g,input-digest", "Digest of the image", text(), "DIGEST");
+  options.add_options("Image")("r,repository", kRepositoryHelp, text(), "REPO")(
+      "i,input-tag", "Tag of the image", text(), "TAG")("g,input-digest", "Digest of the image", text(),
+                                                        "DIGEST");
   add_registry_options(options, "Registry", RegistrySide::kCommon);
   options.add_options("Files")("files", files_help, cxxopts::value<std::vector<std::string>>(), "FILE...");
   options.parse_positional({"files"});

@@ -14,7 +14,8 @@
 namespace obd::tools {
 
 inline constexpr const char* kRepositoryHelp =
-    "Registry repository (HOST/NAME), layout (oci:DIRECTORY) or archive (oci-archive:FILE, docker-archive:FILE)";
+    "Registry repository (HOST/NAME), layout (oci:DIRECTORY) or archive (oci-archive:FILE, "
+    "docker-archive:FILE)";
 
 /// What a command looks at: an image in a repository, or layer blobs in files.
 struct Operands {
@@ -23,7 +24,8 @@ struct Operands {
   std::vector<std::filesystem::path> files;
 };
 
-/// -r, -i, -g and the flags of tools/registry_options.h; `files` as positional arguments, which `files_help` explains.
+/// -r, -i, -g and the flags of tools/registry_options.h; `files` as positional arguments, which `files_help`
+/// explains.
 void add_operand_options(cxxopts::Options& options, const char* files_help);
 
 /// Throws UsageError unless either an image or files were given. A password may come from `in`.
@@ -32,8 +34,8 @@ Operands parse_operands(const cxxopts::ParseResult& parsed, std::istream& in);
 /// `options` with temporary files where they usually are.
 registry::RepositoryOptions with_temporary_files(registry::RepositoryOptions options);
 
-/// A blob for reading all of it in any order. One of a layout or an archive is read where it lies, unverified; one of a
-/// remote registry is pulled and verified first, into memory or a file without a name.
+/// A blob for reading all of it in any order. One of a layout or an archive is read where it lies,
+/// unverified; one of a remote registry is pulled and verified first, into memory or a file without a name.
 std::shared_ptr<const ByteSource> fetch_blob(registry::Repository& repository, const registry::BlobId& blob,
                                              std::stop_token stop);
 

@@ -11,8 +11,9 @@ BUILD_PACKAGES=(cmake ninja-build g++ pkg-config libarchive-dev libcurl4-openssl
 QUICKSTART_PACKAGES=(ca-certificates debootstrap e2fsprogs mount python3 umoci)
 
 # What the tests take beside those.
-TEST_PACKAGES=(clang-14 docker-registry e2fsprogs git libclang-rt-14-dev libbenchmark-dev libcpp-httplib-dev
-               libgmock-dev libgtest-dev llvm-14 mariadb-server mount nginx-light openssl python3 skopeo umoci)
+TEST_PACKAGES=(clang-14 clang-format-14 docker-registry e2fsprogs git libclang-rt-14-dev libbenchmark-dev
+               libcpp-httplib-dev libgmock-dev libgtest-dev llvm-14 mariadb-server mount nginx-light openssl
+               python3 skopeo umoci)
 
 # Installs those of the given packages that are missing; says nothing and is fast where none is.
 install_packages() {

@@ -101,8 +101,8 @@ void join(std::vector<T>& own, const std::vector<T>& common) {
   own.insert(own.end(), common.begin(), common.end());
 }
 
-/// Where in an argument the value of -u, --username or --db-str begins; npos: nowhere, `next` says if in the next
-/// one.
+/// Where in an argument the value of -u, --username or --db-str begins; npos: nowhere, `next` says if in the
+/// next one.
 size_t value_position(std::string_view argument, bool& next) {
   next = false;
   if (argument.starts_with("--")) {

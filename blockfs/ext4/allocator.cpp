@@ -42,8 +42,8 @@ Allocator::Allocator(Ext2Fs fs) : fs_(fs) {
   begin_layer();
 }
 
-/// Content of reserved inodes (a journal, blocks kept for resizing) lies anywhere and never moves: it must not
-/// push the cursor into the middle of the disk.
+/// Content of reserved inodes (a journal, blocks kept for resizing) lies anywhere and never moves: it must
+/// not push the cursor into the middle of the disk.
 void Allocator::find_static_blocks() {
   std::vector<BlockRun> runs;
   for (dgrp_t group = 0; group < fs_->group_desc_count; ++group) {
@@ -66,7 +66,8 @@ void Allocator::find_static_blocks() {
   for (ext2_ino_t inode = EXT2_BAD_INO; inode < EXT2_FIRST_INODE(fs_->super); ++inode) {
     if (inode == EXT2_ROOT_INO) continue;
     ext2_inode content{};
-    if (ext2fs_read_inode(fs_, inode, &content) != 0 || !ext2fs_inode_has_valid_blocks2(fs_, &content)) continue;
+    if (ext2fs_read_inode(fs_, inode, &content) != 0 || !ext2fs_inode_has_valid_blocks2(fs_, &content))
+      continue;
     ext2fs_block_iterate3(fs_, inode, BLOCK_FLAG_READ_ONLY, nullptr, collect_block, &runs);
   }
   static_ = merged(std::move(runs));
@@ -174,9 +175,10 @@ void Allocator::free_blocks(BlockRun run) {
   blk64_t free_one = 0;
   if (run.count == 0 || run.first < fs_->super->s_first_data_block || run.first >= end ||
       run.count > end - run.first ||
-      ext2fs_find_first_zero_block_bitmap2(fs_->block_map, run.first, run.first + run.count - 1, &free_one) == 0) {
-    throw DataError(fmt::format("the ext4 filesystem below is damaged: an inode claims {} blocks at {}", run.count,
-                                run.first));
+      ext2fs_find_first_zero_block_bitmap2(fs_->block_map, run.first, run.first + run.count - 1, &free_one) ==
+          0) {
+    throw DataError(fmt::format("the ext4 filesystem below is damaged: an inode claims {} blocks at {}",
+                                run.count, run.first));
   }
   mark(run, -1);
 }

@@ -10,8 +10,8 @@
 namespace obd::blockfs {
 
 /// Hands out blocks and inodes of one filesystem: first what lies behind everything in use, so that a layer's
-/// blocks are one run; holes only when nothing else is left. The choice depends on the bitmaps at begin_layer()
-/// and the calls since, so that a filesystem reopened from its blobs goes on alike.
+/// blocks are one run; holes only when nothing else is left. The choice depends on the bitmaps at
+/// begin_layer() and the calls since, so that a filesystem reopened from its blobs goes on alike.
 ///
 /// Threads: one at a time.
 /// Errors:  DiskFull.

@@ -53,12 +53,14 @@ CapacityNeeds count_remaining(LayerTar& tar) {
 CapacityNeeds needs_of(const Filesystem& filesystem) {
   const uint64_t tables = uint64_t{filesystem.inode_count()} * kInodeBytes / kBlockBytes;
   const uint64_t used = filesystem.block_count() - filesystem.free_blocks();
-  return {.blocks = used - std::min(used, tables), .inodes = filesystem.inode_count() - filesystem.free_inodes()};
+  return {.blocks = used - std::min(used, tables),
+          .inodes = filesystem.inode_count() - filesystem.free_inodes()};
 }
 
 std::string vsize_advice(uint64_t disk_gib, const CapacityNeeds& needs) {
   uint64_t gib = std::min(disk_gib + 1, kMaxVsizeGib);
-  while (gib < kMaxVsizeGib && !fits(gib, needs)) gib = std::min(kMaxVsizeGib, gib + std::max<uint64_t>(1, gib / 8));
+  while (gib < kMaxVsizeGib && !fits(gib, needs))
+    gib = std::min(kMaxVsizeGib, gib + std::max<uint64_t>(1, gib / 8));
   if (!fits(gib, needs)) return fmt::format("no disk up to --vsize {} holds the image", kMaxVsizeGib);
   return fmt::format("--vsize {} would do", gib);
 }

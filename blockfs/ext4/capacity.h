@@ -16,8 +16,8 @@ struct CapacityNeeds {
   void add(const CapacityNeeds& more);
 };
 
-/// A layer that the disk does not hold. `needs` is what the filesystem held before and what the layer takes: who
-/// knows the layers above adds theirs and says with vsize_advice() which size would do.
+/// A layer that the disk does not hold. `needs` is what the filesystem held before and what the layer takes:
+/// who knows the layers above adds theirs and says with vsize_advice() which size would do.
 class LayerDoesNotFit : public CapacityError {
  public:
   LayerDoesNotFit(const std::string& where, uint64_t disk_gib, const CapacityNeeds& all);

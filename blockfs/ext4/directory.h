@@ -68,8 +68,8 @@ class Directory {
   std::vector<Index> slots_;  // open addressing; a power of two
 };
 
-/// A directory as it stands on the disk, whole blocks without their checksums: one linear block when the names
-/// fit, else a hash tree. A function of the names, inodes and types alone.
+/// A directory as it stands on the disk, whole blocks without their checksums: one linear block when the
+/// names fit, else a hash tree. A function of the names, inodes and types alone.
 struct EncodedDirectory {
   std::vector<std::byte> blocks;
   bool indexed = false;

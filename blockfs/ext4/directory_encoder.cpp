@@ -31,7 +31,9 @@ struct Leaf {
   uint32_t hash;  // the lowest in it; the lowest bit says that the leaf before has the same one
 };
 
-size_t record_bytes(size_t name_bytes) { return (kDirentBytes + name_bytes + 3) & ~size_t{3}; }
+size_t record_bytes(size_t name_bytes) {
+  return (kDirentBytes + name_bytes + 3) & ~size_t{3};
+}
 
 class Encoder {
  public:
@@ -68,7 +70,8 @@ void Encoder::sort_by_name() {
 }
 
 void Encoder::sort_by_hash() {
-  for (Item& item : items_) std::tie(item.major, item.minor) = filesystem_.hash_name(directory_.name(item.index));
+  for (Item& item : items_)
+    std::tie(item.major, item.minor) = filesystem_.hash_name(directory_.name(item.index));
   std::sort(items_.begin(), items_.end(), [this](const Item& a, const Item& b) {
     if (a.major != b.major) return a.major < b.major;
     if (a.minor != b.minor) return a.minor < b.minor;
@@ -139,7 +142,8 @@ void Encoder::write_linear(EncodedDirectory& out, const std::vector<Leaf>& leave
 void Encoder::write_tree(EncodedDirectory& out, const std::vector<Leaf>& leaves) const {
   const size_t root_capacity = tree_capacity(kRootEntriesAt);
   const size_t node_capacity = tree_capacity(kNodeEntriesAt);
-  const size_t nodes = leaves.size() <= root_capacity ? 0 : (leaves.size() + node_capacity - 1) / node_capacity;
+  const size_t nodes =
+      leaves.size() <= root_capacity ? 0 : (leaves.size() + node_capacity - 1) / node_capacity;
   if (nodes > root_capacity) {
     throw CapacityError("a directory has more names than an ext4 hash tree of two levels holds");
   }

@@ -16,7 +16,9 @@
 namespace obd::blockfs {
 namespace {
 
-Ext2Bridge& bridge_of(io_channel channel) { return *static_cast<Ext2Bridge*>(channel->private_data); }
+Ext2Bridge& bridge_of(io_channel channel) {
+  return *static_cast<Ext2Bridge*>(channel->private_data);
+}
 
 errcode_t open_channel(const char* name, int /*flags*/, io_channel* out) {
   uintptr_t address = 0;
@@ -106,7 +108,9 @@ errcode_t write_blocks32(io_channel channel, unsigned long block, int count, con
   return write_blocks(channel, block, count, data);
 }
 
-errcode_t flush_channel(io_channel /*channel*/) { return 0; }
+errcode_t flush_channel(io_channel /*channel*/) {
+  return 0;
+}
 
 struct_io_manager make_manager() {
   struct_io_manager manager{};
@@ -130,7 +134,9 @@ struct_io_manager* Ext2Bridge::manager() {
   return &manager;
 }
 
-std::string Ext2Bridge::device_name() const { return fmt::format("{:x}", reinterpret_cast<uintptr_t>(this)); }
+std::string Ext2Bridge::device_name() const {
+  return fmt::format("{:x}", reinterpret_cast<uintptr_t>(this));
+}
 
 void Ext2Bridge::check(long code, std::string_view doing) {
   if (parked_) std::rethrow_exception(std::exchange(parked_, nullptr));

@@ -78,7 +78,8 @@ void walk_node(std::span<const std::byte> node, size_t capacity, unsigned depth,
     if (depth > 0) {
       const uint64_t child = load_le<uint32_t>(at + 4) | (uint64_t{load_le<uint16_t>(at + 8)} << 32);
       if (child == 0 || child >= io.block_count) damaged("a node outside the disk");
-      if (out.tree_blocks.size() > io.block_count / kBlockEntries + kMaxDepth * kRootEntries) damaged("a loop");
+      if (out.tree_blocks.size() > io.block_count / kBlockEntries + kMaxDepth * kRootEntries)
+        damaged("a loop");
       out.tree_blocks.push_back(child);
       MetadataStore::Page page;
       io.read(child, page);

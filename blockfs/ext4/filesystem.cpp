@@ -20,7 +20,8 @@ namespace {
 constexpr uint32_t kMaxLinks = 65000;
 
 [[noreturn]] void unsupported(std::string_view feature) {
-  throw DataError(fmt::format("the ext4 filesystem below has {}, which the converter cannot keep right", feature));
+  throw DataError(
+      fmt::format("the ext4 filesystem below has {}, which the converter cannot keep right", feature));
 }
 
 /// Only what the engine keeps right may be changed.
@@ -123,8 +124,8 @@ std::unique_ptr<Filesystem> Filesystem::create(MetadataStore& store, uint64_t di
 std::unique_ptr<Filesystem> Filesystem::open(MetadataStore& store) {
   auto impl = std::make_unique<Impl>(store);
   Ext2Fs fs = nullptr;
-  impl->bridge.check(ext2fs_open2(impl->bridge.device_name().c_str(), nullptr, EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0,
-                                  Ext2Bridge::manager(), &fs),
+  impl->bridge.check(ext2fs_open2(impl->bridge.device_name().c_str(), nullptr,
+                                  EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0, Ext2Bridge::manager(), &fs),
                      "opening it");
   impl->fs = fs;
   require_supported(fs);
@@ -138,7 +139,9 @@ std::unique_ptr<Filesystem> Filesystem::open(MetadataStore& store) {
   return std::unique_ptr<Filesystem>(new Filesystem(std::move(impl)));
 }
 
-void Filesystem::begin_layer() { impl_->allocator->begin_layer(); }
+void Filesystem::begin_layer() {
+  impl_->allocator->begin_layer();
+}
 
 void Filesystem::flush() {
   ext2_filsys fs = impl_->fs;
@@ -150,12 +153,24 @@ void Filesystem::flush() {
 std::vector<BlockRun> Filesystem::allocate_blocks(uint64_t count) {
   return impl_->allocator->allocate_blocks(count);
 }
-uint32_t Filesystem::allocate_inode(bool is_directory) { return impl_->allocator->allocate_inode(is_directory); }
-bool Filesystem::reuses_blocks() const { return impl_->allocator->reuses_blocks(); }
-uint64_t Filesystem::free_blocks() const { return ext2fs_free_blocks_count(impl_->fs->super); }
-uint32_t Filesystem::free_inodes() const { return impl_->fs->super->s_free_inodes_count; }
-uint32_t Filesystem::inode_count() const { return impl_->fs->super->s_inodes_count; }
-uint64_t Filesystem::block_count() const { return ext2fs_blocks_count(impl_->fs->super); }
+uint32_t Filesystem::allocate_inode(bool is_directory) {
+  return impl_->allocator->allocate_inode(is_directory);
+}
+bool Filesystem::reuses_blocks() const {
+  return impl_->allocator->reuses_blocks();
+}
+uint64_t Filesystem::free_blocks() const {
+  return ext2fs_free_blocks_count(impl_->fs->super);
+}
+uint32_t Filesystem::free_inodes() const {
+  return impl_->fs->super->s_free_inodes_count;
+}
+uint32_t Filesystem::inode_count() const {
+  return impl_->fs->super->s_inodes_count;
+}
+uint64_t Filesystem::block_count() const {
+  return ext2fs_blocks_count(impl_->fs->super);
+}
 
 void Filesystem::create_inode(uint32_t inode, const InodeAttributes& attributes, const Xattrs& xattrs,
                               const std::vector<FileExtent>& extents, uint64_t size) {
@@ -174,7 +189,9 @@ void Filesystem::set_attributes(uint32_t inode, const InodeAttributes& attribute
   if (had_xattrs || !xattrs.empty()) impl_->set_xattrs(inode, xattrs);
 }
 
-InodeAttributes Filesystem::attributes(uint32_t inode) { return impl_->read(inode).attributes(); }
+InodeAttributes Filesystem::attributes(uint32_t inode) {
+  return impl_->read(inode).attributes();
+}
 
 void Filesystem::Impl::set_xattrs(uint32_t inode, const Xattrs& xattrs) {
   struct Close {
@@ -188,9 +205,10 @@ void Filesystem::Impl::set_xattrs(uint32_t inode, const Xattrs& xattrs) {
   for (const auto& [name, value] : xattrs) {
     const errcode_t code = ext2fs_xattr_set(raw, name.c_str(), value.data(), value.size());
     if (code == EXT2_ET_EA_NO_SPACE) {
-      throw CapacityError(fmt::format("its extended attributes do not fit: '{}' with {} bytes; ext4 holds about "
-                                      "4000 bytes of them for each file",
-                                      name, value.size()));
+      throw CapacityError(
+          fmt::format("its extended attributes do not fit: '{}' with {} bytes; ext4 holds about "
+                      "4000 bytes of them for each file",
+                      name, value.size()));
     }
     bridge.check(code, fmt::format("setting the extended attribute '{}'", name));
   }
@@ -223,7 +241,8 @@ void Filesystem::Impl::free_content(uint32_t inode, InodeBytes& bytes, bool is_m
   const WalkedTree tree = content(inode, bytes);
   for (const FileExtent& extent : tree.extents) {
     allocator->free_blocks(extent.physical);
-    for (uint64_t i = 0; is_metadata && i < extent.physical.count; ++i) store.forget(extent.physical.first + i);
+    for (uint64_t i = 0; is_metadata && i < extent.physical.count; ++i)
+      store.forget(extent.physical.first + i);
   }
   for (const uint64_t block : tree.tree_blocks) {
     allocator->free_blocks({block, 1});
@@ -279,7 +298,8 @@ std::string Filesystem::symlink_target(uint32_t inode) {
   if (auto target = bytes.inline_target()) return *target;
   const WalkedTree tree = impl_->content(inode, bytes);
   if (size >= kBlockBytes || tree.extents.size() != 1 || tree.extents[0].logical != 0) {
-    throw DataError(fmt::format("the ext4 filesystem below is damaged: symlink inode {} of {} bytes", inode, size));
+    throw DataError(
+        fmt::format("the ext4 filesystem below is damaged: symlink inode {} of {} bytes", inode, size));
   }
   MetadataStore::Page page;
   impl_->store.read(tree.extents[0].physical.first, page);
@@ -323,7 +343,8 @@ std::vector<std::byte> Filesystem::read_directory_block(uint64_t block) {
   return bytes;
 }
 
-void Filesystem::write_directory(uint32_t inode, std::vector<std::byte>& blocks, bool indexed, uint32_t links) {
+void Filesystem::write_directory(uint32_t inode, std::vector<std::byte>& blocks, bool indexed,
+                                 uint32_t links) {
   InodeBytes bytes = impl_->read(inode);
   const uint64_t wanted = blocks.size() / kBlockBytes;
   const WalkedTree old = impl_->content(inode, bytes);
@@ -355,9 +376,8 @@ void Filesystem::write_directory(uint32_t inode, std::vector<std::byte>& blocks,
     }
     logical += run.count;
     for (uint64_t i = 0; i < run.count; ++i, at += kBlockBytes) {
-      impl_->bridge.check(
-          ext2fs_dir_block_csum_set(impl_->fs, inode, reinterpret_cast<ext2_dir_entry*>(at)),
-          "writing a directory");
+      impl_->bridge.check(ext2fs_dir_block_csum_set(impl_->fs, inode, reinterpret_cast<ext2_dir_entry*>(at)),
+                          "writing a directory");
       impl_->store.write(run.first + i, std::span<const std::byte, kBlockBytes>(at, kBlockBytes));
     }
   }
@@ -368,9 +388,15 @@ void Filesystem::write_directory(uint32_t inode, std::vector<std::byte>& blocks,
   impl_->write(inode, bytes);
 }
 
-bool Filesystem::has_checksums() const { return ext2fs_has_feature_metadata_csum(impl_->fs->super); }
-bool Filesystem::has_directory_index() const { return ext2fs_has_feature_dir_index(impl_->fs->super); }
-uint8_t Filesystem::hash_version() const { return impl_->fs->super->s_def_hash_version; }
+bool Filesystem::has_checksums() const {
+  return ext2fs_has_feature_metadata_csum(impl_->fs->super);
+}
+bool Filesystem::has_directory_index() const {
+  return ext2fs_has_feature_dir_index(impl_->fs->super);
+}
+uint8_t Filesystem::hash_version() const {
+  return impl_->fs->super->s_def_hash_version;
+}
 
 std::pair<uint32_t, uint32_t> Filesystem::hash_name(std::string_view name) const {
   const ext2_super_block* super = impl_->fs->super;

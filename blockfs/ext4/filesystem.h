@@ -26,7 +26,13 @@ struct FileExtent {
 };
 
 enum class FileType : uint8_t {  // the numbers are those of ext4's directory entries
-  kUnknown = 0, kFile = 1, kDirectory = 2, kCharDevice = 3, kBlockDevice = 4, kFifo = 5, kSocket = 6,
+  kUnknown = 0,
+  kFile = 1,
+  kDirectory = 2,
+  kCharDevice = 3,
+  kBlockDevice = 4,
+  kFifo = 5,
+  kSocket = 6,
   kSymlink = 7,
 };
 
@@ -48,8 +54,8 @@ class DiskFull : public CapacityError {
   explicit DiskFull(const std::string& what) : CapacityError(what) {}
 };
 
-/// An ext4 filesystem on a MetadataStore, through libext2fs: bitmaps, group descriptors, inodes, extent trees,
-/// extended attributes. Knows nothing of paths.
+/// An ext4 filesystem on a MetadataStore, through libext2fs: bitmaps, group descriptors, inodes, extent
+/// trees, extended attributes. Knows nothing of paths.
 ///
 /// Owns:    the libext2fs handle; `store` outlives it.
 /// Threads: one at a time.
@@ -59,10 +65,12 @@ class DiskFull : public CapacityError {
 class Filesystem {
  public:
   static constexpr uint32_t kRootInode = 2;
-  /// What every timestamp of the superblock says: a constant, and not 0, which libext2fs takes for "ask the clock".
+  /// What every timestamp of the superblock says: a constant, and not 0, which libext2fs takes for "ask the
+  /// clock".
   static constexpr int64_t kSuperblockTime = 1;
 
-  /// Makes an empty filesystem of `disk_bytes`. Its root is an inode without blocks: the first layer writes it.
+  /// Makes an empty filesystem of `disk_bytes`. Its root is an inode without blocks: the first layer writes
+  /// it.
   static std::unique_ptr<Filesystem> create(MetadataStore& store, uint64_t disk_bytes);
   /// Opens what lies in the store.
   static std::unique_ptr<Filesystem> open(MetadataStore& store);

@@ -109,9 +109,9 @@ void InodeBytes::set_attributes(const InodeAttributes& attributes) {
   set<uint16_t>(kGidLow, static_cast<uint16_t>(attributes.gid));
   set<uint16_t>(kGidHigh, static_cast<uint16_t>(attributes.gid >> 16));
   for (const auto& [at, extra] : {std::pair<size_t, size_t>{kAtime, kAtimeExtra},
-                                 {kCtime, kCtimeExtra},
-                                 {kMtime, kMtimeExtra},
-                                 {kCrtime, kCrtimeExtra}}) {
+                                  {kCtime, kCtimeExtra},
+                                  {kMtime, kMtimeExtra},
+                                  {kCrtime, kCrtimeExtra}}) {
     set_time(at, extra, attributes.mtime_seconds, attributes.mtime_nanoseconds);
   }
 }
@@ -131,13 +131,19 @@ void InodeBytes::clear() {
   set<uint32_t>(kDtime, static_cast<uint32_t>(Filesystem::kSuperblockTime));
 }
 
-uint64_t InodeBytes::size() const { return get<uint32_t>(kSizeLow) | (uint64_t{get<uint32_t>(kSizeHigh)} << 32); }
+uint64_t InodeBytes::size() const {
+  return get<uint32_t>(kSizeLow) | (uint64_t{get<uint32_t>(kSizeHigh)} << 32);
+}
 void InodeBytes::set_size(uint64_t bytes) {
   set<uint32_t>(kSizeLow, static_cast<uint32_t>(bytes));
   set<uint32_t>(kSizeHigh, static_cast<uint32_t>(bytes >> 32));
 }
-uint32_t InodeBytes::links() const { return get<uint16_t>(kLinks); }
-void InodeBytes::set_links(uint32_t links) { set<uint16_t>(kLinks, static_cast<uint16_t>(links)); }
+uint32_t InodeBytes::links() const {
+  return get<uint16_t>(kLinks);
+}
+void InodeBytes::set_links(uint32_t links) {
+  set<uint16_t>(kLinks, static_cast<uint16_t>(links));
+}
 
 void InodeBytes::set_block_count(uint64_t blocks) {
   uint64_t units = blocks * kSectorsPerBlock;
@@ -156,8 +162,12 @@ void InodeBytes::set_indexed(bool indexed) {
   set<uint32_t>(kFlags, indexed ? flags | kFlagIndex : flags & ~kFlagIndex);
 }
 
-bool InodeBytes::has_extents() const { return (get<uint32_t>(kFlags) & kFlagExtents) != 0; }
-void InodeBytes::use_extents() { set<uint32_t>(kFlags, get<uint32_t>(kFlags) | kFlagExtents); }
+bool InodeBytes::has_extents() const {
+  return (get<uint32_t>(kFlags) & kFlagExtents) != 0;
+}
+void InodeBytes::use_extents() {
+  set<uint32_t>(kFlags, get<uint32_t>(kFlags) | kFlagExtents);
+}
 
 ExtentRoot InodeBytes::extent_root() const {
   ExtentRoot root;
@@ -176,7 +186,8 @@ uint64_t InodeBytes::xattr_block() const {
 
 bool InodeBytes::has_xattrs() const {
   const size_t at = 128 + size_t{get<uint16_t>(kExtraSize)};
-  const bool in_inode = at + 4 <= static_cast<size_t>(kBytes) && load_le<uint32_t>(&bytes_[at]) == kXattrMagic;
+  const bool in_inode =
+      at + 4 <= static_cast<size_t>(kBytes) && load_le<uint32_t>(&bytes_[at]) == kXattrMagic;
   return in_inode || xattr_block() != 0;
 }
 

@@ -40,12 +40,14 @@ Path clean_path(std::string_view text) {
       continue;
     }
     if (component.size() > Directory::kMaxNameBytes) {
-      throw DataError(fmt::format("a name of {} bytes; ext4 holds {}", component.size(), Directory::kMaxNameBytes));
+      throw DataError(
+          fmt::format("a name of {} bytes; ext4 holds {}", component.size(), Directory::kMaxNameBytes));
     }
     path.push_back(component);
     bytes += component.size() + 1;
   }
-  if (bytes > kMaxPathBytes) throw DataError(fmt::format("a path of {} bytes; Linux takes {}", bytes, kMaxPathBytes));
+  if (bytes > kMaxPathBytes)
+    throw DataError(fmt::format("a path of {} bytes; Linux takes {}", bytes, kMaxPathBytes));
   return path;
 }
 
@@ -115,19 +117,27 @@ void Applier::apply(const TarEntry& entry) {
   }
   Directory& parent = *tree_.resolve(parent_path, true);
   switch (entry.type) {
-    case TarEntry::Type::kFile: return make_file(parent, name, entry);
-    case TarEntry::Type::kDirectory: return make_directory(parent, name, entry);
-    case TarEntry::Type::kSymlink: return make_symlink(parent, name, entry);
-    case TarEntry::Type::kCharDevice: return make_special(parent, name, entry, FileType::kCharDevice);
-    case TarEntry::Type::kBlockDevice: return make_special(parent, name, entry, FileType::kBlockDevice);
-    case TarEntry::Type::kFifo: return make_special(parent, name, entry, FileType::kFifo);
-    case TarEntry::Type::kHardlink: break;
+    case TarEntry::Type::kFile:
+      return make_file(parent, name, entry);
+    case TarEntry::Type::kDirectory:
+      return make_directory(parent, name, entry);
+    case TarEntry::Type::kSymlink:
+      return make_symlink(parent, name, entry);
+    case TarEntry::Type::kCharDevice:
+      return make_special(parent, name, entry, FileType::kCharDevice);
+    case TarEntry::Type::kBlockDevice:
+      return make_special(parent, name, entry, FileType::kBlockDevice);
+    case TarEntry::Type::kFifo:
+      return make_special(parent, name, entry, FileType::kFifo);
+    case TarEntry::Type::kHardlink:
+      break;
   }
 }
 
 void Applier::apply_root(const TarEntry& entry) {
   if (entry.type != TarEntry::Type::kDirectory) throw DataError("the image's root must be a directory");
-  filesystem_.set_attributes(Filesystem::kRootInode, attributes_of(entry, FileType::kDirectory), xattrs_of(entry));
+  filesystem_.set_attributes(Filesystem::kRootInode, attributes_of(entry, FileType::kDirectory),
+                             xattrs_of(entry));
   tree_.root().declared = true;
 }
 
@@ -222,8 +232,8 @@ void Applier::stream_data(const std::vector<FileExtent>& extents) {
     while (!data.empty()) {
       while (file_offset >= (extent->logical + extent->physical.count) * kBlockBytes) ++extent;
       const uint64_t within = file_offset - extent->logical * kBlockBytes;
-      const auto part = data.first(
-          static_cast<size_t>(std::min<uint64_t>(data.size(), extent->physical.count * kBlockBytes - within)));
+      const auto part = data.first(static_cast<size_t>(
+          std::min<uint64_t>(data.size(), extent->physical.count * kBlockBytes - within)));
       sink_.file_data(extent->physical.first * kBlockBytes + within, tar_offset, part);
       data = data.subspan(part.size());
       file_offset += part.size();
@@ -266,7 +276,8 @@ void Applier::make_hardlink(Directory& parent, std::string_view name, const TarE
 void Applier::make_symlink(Directory& parent, std::string_view name, const TarEntry& entry) {
   const std::string& target = entry.link_target;
   if (target.empty()) throw DataError("a symlink without a target");
-  if (target.size() >= kBlockBytes) throw DataError(fmt::format("a symlink's target of {} bytes", target.size()));
+  if (target.size() >= kBlockBytes)
+    throw DataError(fmt::format("a symlink's target of {} bytes", target.size()));
   const Xattrs xattrs = xattrs_of(entry);
   const uint32_t inode = filesystem_.allocate_inode(false);
   filesystem_.create_inode(inode, attributes_of(entry, FileType::kSymlink), xattrs);
@@ -276,7 +287,8 @@ void Applier::make_symlink(Directory& parent, std::string_view name, const TarEn
 
 void Applier::make_special(Directory& parent, std::string_view name, const TarEntry& entry, FileType type) {
   if (entry.device_major > kMaxMajor || entry.device_minor > kMaxMinor) {
-    throw DataError(fmt::format("device number {}:{} is out of range", entry.device_major, entry.device_minor));
+    throw DataError(
+        fmt::format("device number {}:{} is out of range", entry.device_major, entry.device_minor));
   }
   const Xattrs xattrs = xattrs_of(entry);
   const uint32_t inode = filesystem_.allocate_inode(false);
@@ -285,7 +297,8 @@ void Applier::make_special(Directory& parent, std::string_view name, const TarEn
   tree_.put(parent, name, inode, type);
 }
 
-[[noreturn]] void report_full_disk(const Filesystem& filesystem, CapacityNeeds more, const std::string& where) {
+[[noreturn]] void report_full_disk(const Filesystem& filesystem, CapacityNeeds more,
+                                   const std::string& where) {
   more.add(needs_of(filesystem));
   throw LayerDoesNotFit(where, filesystem.block_count() * kBlockBytes >> 30, more);
 }
@@ -311,7 +324,8 @@ AppliedLayer apply_members(Filesystem& filesystem, MetadataStore& store, LayerTa
   try {
     applier.finish();
   } catch (const DiskFull&) {
-    report_full_disk(filesystem, {.blocks = filesystem.block_count() / 100, .inodes = 0}, "writing the layer's directories");
+    report_full_disk(filesystem, {.blocks = filesystem.block_count() / 100, .inodes = 0},
+                     "writing the layer's directories");
   }
   return applier.result;
 }
@@ -326,8 +340,8 @@ AppliedLayer apply_layer(Filesystem& filesystem, MetadataStore& store, LayerTar&
     sink.metadata_block(block, data);
     ++result.metadata_blocks;
   };
-  // Where a block may have held file data of this layer before, the sink has that: what equals the layers below
-  // must be said all the same.
+  // Where a block may have held file data of this layer before, the sink has that: what equals the layers
+  // below must be said all the same.
   store.flush(emit, filesystem.reuses_blocks());
   tar.drain();
   return result;

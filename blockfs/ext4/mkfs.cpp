@@ -65,7 +65,8 @@ ext2_super_block parameters(uint64_t disk_bytes) {
   super.s_desc_size = EXT2_MIN_DESC_SIZE_64BIT;
   super.s_backup_bgs[0] = groups > 1 ? 1 : 0;
   // One flexible group: all bitmaps and tables stand together at the front.
-  super.s_log_groups_per_flex = static_cast<uint8_t>(std::max<int>(1, static_cast<int>(std::bit_width(groups - 1))));
+  super.s_log_groups_per_flex =
+      static_cast<uint8_t>(std::max<int>(1, static_cast<int>(std::bit_width(groups - 1))));
   super.s_inodes_count = static_cast<uint32_t>(disk_bytes / bytes_per_inode(disk_bytes));
   set_features(super);
   ext2fs_blocks_count_set(&super, blocks);
@@ -100,8 +101,8 @@ class TablePlacer {
   blk64_t cursor_;
 };
 
-/// What ext2fs_allocate_tables() does for one flexible group, without its search from the start for each table,
-/// which takes half a minute at 16 TiB.
+/// What ext2fs_allocate_tables() does for one flexible group, without its search from the start for each
+/// table, which takes half a minute at 16 TiB.
 void place_tables(ext2_filsys fs) {
   TablePlacer placer(fs);
   for (dgrp_t group = 0; group < fs->group_desc_count; ++group) {
@@ -128,8 +129,9 @@ uint64_t bytes_per_inode(uint64_t disk_bytes) {
 Ext2Fs make_filesystem(Ext2Bridge& bridge, uint64_t disk_bytes) {
   ext2_super_block super = parameters(disk_bytes);
   ext2_filsys fs = nullptr;
-  bridge.check(ext2fs_initialize(bridge.device_name().c_str(), EXT2_FLAG_64BITS, &super, Ext2Bridge::manager(), &fs),
-               "making the superblock");
+  bridge.check(
+      ext2fs_initialize(bridge.device_name().c_str(), EXT2_FLAG_64BITS, &super, Ext2Bridge::manager(), &fs),
+      "making the superblock");
   set_identity(fs, disk_bytes);
   place_tables(fs);
   for (ext2_ino_t inode = 1; inode < EXT2_FIRST_INODE(fs->super); ++inode) {

@@ -38,7 +38,9 @@ void prepend(std::deque<std::string>& rest, std::string_view target) {
 
 Tree::Tree(Filesystem& filesystem, MetadataStore& store) : filesystem_(filesystem), store_(store) {}
 
-Tree::~Tree() { store_.release(charged_bytes_); }
+Tree::~Tree() {
+  store_.release(charged_bytes_);
+}
 
 void Tree::recharge() {
   uint64_t bytes = 0;
@@ -81,7 +83,8 @@ Directory* Tree::resolve(std::span<const std::string_view> path, bool create) {
       continue;
     }
     if (name.size() > Directory::kMaxNameBytes) {
-      throw DataError(fmt::format("a name of {} bytes; ext4 holds {}", name.size(), Directory::kMaxNameBytes));
+      throw DataError(
+          fmt::format("a name of {} bytes; ext4 holds {}", name.size(), Directory::kMaxNameBytes));
     }
     const Directory::Index found = at->find(name);
     if (found == Directory::kNone) {
@@ -93,7 +96,8 @@ Directory* Tree::resolve(std::span<const std::string_view> path, bool create) {
     if (entry.type == FileType::kDirectory) {
       at = &directory(entry.inode);
     } else if (entry.type == FileType::kSymlink) {
-      if (++symlinks > kMaxSymlinks) throw DataError(fmt::format("more than {} symlinks on the way", kMaxSymlinks));
+      if (++symlinks > kMaxSymlinks)
+        throw DataError(fmt::format("more than {} symlinks on the way", kMaxSymlinks));
       const std::string target = filesystem_.symlink_target(entry.inode);
       if (target.starts_with('/')) at = &root();
       prepend(rest, target);
@@ -167,8 +171,8 @@ void Tree::remove_subtree(uint32_t top) {
   }
 }
 
-/// Hides one entry. A directory in which this layer has something stays: it is returned, for its content is yet
-/// to be hidden.
+/// Hides one entry. A directory in which this layer has something stays: it is returned, for its content is
+/// yet to be hidden.
 Directory* Tree::hide_entry(Directory& parent, Directory::Index at) {
   const Directory::Entry entry = parent.entry(at);
   if (entry.inode == 0 || entry.fresh) return nullptr;
@@ -208,9 +212,8 @@ void Tree::write_changed() {
   for (const auto& [inode, directory] : directories_) {
     if (directory->changed) changed.push_back(directory.get());
   }
-  std::sort(changed.begin(), changed.end(), [](const Directory* a, const Directory* b) {
-    return a->inode() < b->inode();
-  });
+  std::sort(changed.begin(), changed.end(),
+            [](const Directory* a, const Directory* b) { return a->inode() < b->inode(); });
   for (Directory* directory : changed) {
     EncodedDirectory encoded = encode_directory(*directory, filesystem_);
     filesystem_.write_directory(directory->inode(), encoded.blocks, encoded.indexed,

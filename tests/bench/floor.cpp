@@ -304,8 +304,8 @@ int main(int argc, char** argv) {
   const std::span<char*> layers(argv + 2, static_cast<size_t>(argc - 2));
   Totals totals;
   for (const char* layer : layers) measure_layer(layer, totals);
-  // A virtual machine's host takes away what memory is free for a while: the first pass, like a conversion, pays for
-  // getting it back, the second does not.
+  // A virtual machine's host takes away what memory is free for a while: the first pass, like a conversion,
+  // pays for getting it back, the second does not.
   const Usage first_io = measure_io(argv[1], layers, totals.output);
   const Usage io = measure_io(argv[1], layers, totals.output);
   const double cpu = totals.sha_input + totals.inflate + totals.sha_tar + totals.compress + totals.sha_output;

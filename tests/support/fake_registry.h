@@ -88,7 +88,8 @@ class FakeRegistry {
   void inject(std::string method, std::string path, Fault fault, int times = 1);
   /// Request number `index`, counted from 0, goes wrong whatever it is.
   void fail_request(size_t index, Fault fault);
-  /// Called with each request before it is handled; must not call this registry's methods other than put_...().
+  /// Called with each request before it is handled; must not call this registry's methods other than
+  /// put_...().
   void on_request(std::function<void(const RecordedRequest&)> hook);
   /// Requests for a path that contains `path` are sent to `url` with 307.
   void redirect(std::string method, std::string path, std::string url);

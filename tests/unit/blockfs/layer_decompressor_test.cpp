@@ -20,8 +20,8 @@ using test::zstd;
 using testing::HasSubstr;
 
 /// What comes out of `stream` fed in pieces, with the first split at `first_bytes`.
-std::string unpacked(std::span<const std::byte> stream, size_t first_bytes = SIZE_MAX, size_t piece_bytes = SIZE_MAX,
-                     size_t window_bytes = 64 << 10) {
+std::string unpacked(std::span<const std::byte> stream, size_t first_bytes = SIZE_MAX,
+                     size_t piece_bytes = SIZE_MAX, size_t window_bytes = 64 << 10) {
   test::CollectingSink sink(window_bytes);
   LayerDecompressor decompressor("layer", sink);
   const auto first = stream.first(std::min(first_bytes, stream.size()));
@@ -71,10 +71,15 @@ Bytes gzip_with_all_fields(const std::string& content) {
 std::vector<Bytes> streams() {
   const Bytes skippable = to_bytes(std::string_view("\x5A\x2A\x4D\x18\x03\0\0\0abc", 11));
   const Bytes text = to_bytes(sample());
-  return {gzip(text), gzip_with_all_fields(sample()), gzip(text, nullptr, 0), zstd(text), zstd(text, false),
-          joined({skippable, zstd(text)}), joined({zstd(text), skippable}),
-          joined({gzip(to_bytes(sample().substr(0, 10))), gzip_with_all_fields(sample().substr(10, 20)), gzip({}),
-                  gzip(to_bytes(sample().substr(30)))}),
+  return {gzip(text),
+          gzip_with_all_fields(sample()),
+          gzip(text, nullptr, 0),
+          zstd(text),
+          zstd(text, false),
+          joined({skippable, zstd(text)}),
+          joined({zstd(text), skippable}),
+          joined({gzip(to_bytes(sample().substr(0, 10))), gzip_with_all_fields(sample().substr(10, 20)),
+                  gzip({}), gzip(to_bytes(sample().substr(30)))}),
           joined({zstd(to_bytes(sample().substr(0, 10))), zstd({}), zstd(to_bytes(sample().substr(10)))})};
 }
 
@@ -90,7 +95,8 @@ TEST(LayerDecompressor, MakesTheSameHoweverTheStreamIsSplit) {
 TEST(LayerDecompressor, CutAtAnyByteItThrowsDataError) {
   const Bytes text = to_bytes(sample());
   for (const Bytes& stream : {gzip(text), gzip_with_all_fields(sample()), zstd(text), zstd(text, false)}) {
-    const size_t magic = stream[0] == std::byte{0x1F} ? 2 : 4;  // shorter than that, nobody can tell what it is
+    const size_t magic =
+        stream[0] == std::byte{0x1F} ? 2 : 4;  // shorter than that, nobody can tell what it is
     for (size_t end = magic; end < stream.size(); ++end) {
       EXPECT_THAT(refusal(std::span(stream).first(end)), HasSubstr("cut off")) << end;
     }
@@ -174,7 +180,8 @@ TEST(LayerDecompressor, HeaderWithoutAnEndIsRefused) {
 
 TEST(LayerDecompressor, WindowBeyondTheLimitIsRefused) {
   // A frame header that asks for 2^31 bytes.
-  EXPECT_THAT(refusal(to_bytes(std::string_view("\x28\xB5\x2F\xFD\x00\xA8\x01\x00\x00", 9))), HasSubstr("memory"));
+  EXPECT_THAT(refusal(to_bytes(std::string_view("\x28\xB5\x2F\xFD\x00\xA8\x01\x00\x00", 9))),
+              HasSubstr("memory"));
 }
 
 TEST(LayerDecompressor, WhatIsNotCompressedPassesAsItIs) {

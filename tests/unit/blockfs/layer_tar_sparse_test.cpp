@@ -37,7 +37,9 @@ void expect_sparse(const Bytes& archive) {
   }
 }
 
-std::string octal(uint64_t value) { return fmt::format("{:011o}", value) + '\0'; }
+std::string octal(uint64_t value) {
+  return fmt::format("{:011o}", value) + '\0';
+}
 
 std::string old_map(const Pieces& pieces) {
   std::string text;
@@ -79,7 +81,8 @@ Bytes sparse_1_0(const std::string& body, uint64_t real_size = kSize) {
 }
 
 TEST(SparseTar, OldGnuFormKeepsItsMapInTheHeader) {
-  expect_sparse(old_sparse(kPieces, false, kSize, kStored).raw(padded(kStored)).file("next", "2").end().bytes());
+  expect_sparse(
+      old_sparse(kPieces, false, kSize, kStored).raw(padded(kStored)).file("next", "2").end().bytes());
 }
 
 TEST(SparseTar, OldGnuMapContinuesInBlocksOfItsOwn) {
@@ -130,7 +133,9 @@ TEST(SparseTar, Pax01HasTheMapInOneRecord) {
                     .bytes());
 }
 
-TEST(SparseTar, Pax10HasTheMapInFrontOfTheContent) { expect_sparse(sparse_1_0(map_1_0(kPieces) + kStored)); }
+TEST(SparseTar, Pax10HasTheMapInFrontOfTheContent) {
+  expect_sparse(sparse_1_0(map_1_0(kPieces) + kStored));
+}
 
 TEST(SparseTar, AHoleAtTheEndIsMarkedByAnEmptyPiece) {
   const Bytes archive = sparse_1_0(map_1_0({{0, 5}, {kSize, 0}}) + "aaaaa");
@@ -140,7 +145,8 @@ TEST(SparseTar, AHoleAtTheEndIsMarkedByAnEmptyPiece) {
 }
 
 TEST(SparseTar, FileOfHolesAloneHasNoContent) {
-  for (const Bytes& archive : {sparse_1_0(map_1_0({}), 1 << 20), sparse_1_0(map_1_0({{1 << 20, 0}}), 1 << 20)}) {
+  for (const Bytes& archive :
+       {sparse_1_0(map_1_0({}), 1 << 20), sparse_1_0(map_1_0({{1 << 20, 0}}), 1 << 20)}) {
     const auto members = read_members(archive);
     EXPECT_EQ(members[0].entry.size, 1u << 20);
     EXPECT_TRUE(members[0].entry.segments.empty());
@@ -198,7 +204,8 @@ TEST(SparseTar, UnknownVersionAndMissingSizeAreRefused) {
 TEST(SparseTar, CutAtAnyByteItThrowsTarError) {
   const Bytes archive = sparse_1_0(map_1_0(kPieces) + kStored);
   for (size_t end = 1; end < archive.size() - 1024 - 1024; ++end) {
-    EXPECT_THROW(read_members(Bytes(archive.begin(), archive.begin() + static_cast<ptrdiff_t>(end))), TarError)
+    EXPECT_THROW(read_members(Bytes(archive.begin(), archive.begin() + static_cast<ptrdiff_t>(end))),
+                 TarError)
         << end;
   }
 }

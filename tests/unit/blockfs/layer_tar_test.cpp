@@ -105,8 +105,7 @@ TEST(LayerTar, NothingBehindTheEndMarkIsRead) {
 }
 
 TEST(LayerTar, LoneZeroBlockBetweenMembersIsRefused) {
-  const Bytes archive =
-      TarBuilder().file("a", "1").raw(std::string(512, '\0')).file("b", "2").end().bytes();
+  const Bytes archive = TarBuilder().file("a", "1").raw(std::string(512, '\0')).file("b", "2").end().bytes();
   EXPECT_THAT(refusal(archive), HasSubstr("lone zero block"));
 }
 
@@ -175,14 +174,15 @@ TEST(LayerTar, AnEmptyLocalRecordTakesTheGlobalOneBackForItsMember) {
 }
 
 TEST(LayerTar, LocalRecordsWinOverGlobalOnesAndBothOverTheHeader) {
-  const auto members = read_members(TarBuilder()
-                                        .records('g', {{"uid", "1"}, {"gid", "2"}, {"SCHILY.xattr.user.g", "g"}})
-                                        .add({.name = "a", .uid = 9, .gid = 9, .pax = {{"uid", "5"}}})
-                                        .add({.name = "b", .uid = 9, .gid = 9})
-                                        .records('g', {{"gid", ""}})
-                                        .add({.name = "c", .uid = 9, .gid = 9, .pax = {{"SCHILY.xattr.user.g", "l"}}})
-                                        .end()
-                                        .bytes());
+  const auto members =
+      read_members(TarBuilder()
+                       .records('g', {{"uid", "1"}, {"gid", "2"}, {"SCHILY.xattr.user.g", "g"}})
+                       .add({.name = "a", .uid = 9, .gid = 9, .pax = {{"uid", "5"}}})
+                       .add({.name = "b", .uid = 9, .gid = 9})
+                       .records('g', {{"gid", ""}})
+                       .add({.name = "c", .uid = 9, .gid = 9, .pax = {{"SCHILY.xattr.user.g", "l"}}})
+                       .end()
+                       .bytes());
   ASSERT_EQ(members.size(), 3u);
   EXPECT_EQ(members[0].entry.uid, 5u);
   EXPECT_EQ(members[0].entry.gid, 2u);
@@ -235,11 +235,13 @@ TEST(LayerTar, ExtendedHeadersBeyondTheLimitAreRefused) {
   }
   const std::string name(LayerTar::kMaxPathBytes, 'n');
   EXPECT_EQ(read_one(TarBuilder().long_text('L', name).file("x", "").end().bytes()).entry.path, name);
-  EXPECT_THAT(refusal(TarBuilder().long_text('L', name + "n").file("x", "").end().bytes()), HasSubstr("long name"));
+  EXPECT_THAT(refusal(TarBuilder().long_text('L', name + "n").file("x", "").end().bytes()),
+              HasSubstr("long name"));
 }
 
 TEST(LayerTar, ArchiveThatEndsBehindAnExtendedHeaderIsRefused) {
-  EXPECT_THAT(refusal(TarBuilder().records('x', {{"path", "p"}}).end().bytes()), HasSubstr("extended header"));
+  EXPECT_THAT(refusal(TarBuilder().records('x', {{"path", "p"}}).end().bytes()),
+              HasSubstr("extended header"));
   EXPECT_THAT(refusal(TarBuilder().long_text('L', "p").bytes()), HasSubstr("extended header"));
   EXPECT_TRUE(read_members(TarBuilder().records('g', {{"path", "p"}}).end().bytes()).empty());
 }

@@ -19,7 +19,9 @@ PaxRecords parsed(const std::string& text) {
   return records;
 }
 
-std::pair<int64_t, uint32_t> mtime(const std::string& text) { return *parsed(record("mtime=" + text)).mtime; }
+std::pair<int64_t, uint32_t> mtime(const std::string& text) {
+  return *parsed(record("mtime=" + text)).mtime;
+}
 
 TEST(PaxRecords, TimesBeforeTheEpochKeepTheirFraction) {
   using Time = std::pair<int64_t, uint32_t>;
@@ -48,8 +50,8 @@ TEST(PaxRecords, TheEarliestTimeWithAFractionDoesNotOverflow) {
 }
 
 TEST(PaxRecords, WrongLengthsAreRefused) {
-  for (const std::string text : {"x", "5", "5 ", "7 a=b\n", "5 a=b\n", "99999999999999999999 a=b\n", "0 a=b\n",
-                                 "-6 a=b\n", "6 a=bx", "4 =\n", "3 \n", "2 ", "06 =ab\n"}) {
+  for (const std::string text : {"x", "5", "5 ", "7 a=b\n", "5 a=b\n", "99999999999999999999 a=b\n",
+                                 "0 a=b\n", "-6 a=b\n", "6 a=bx", "4 =\n", "3 \n", "2 ", "06 =ab\n"}) {
     EXPECT_THROW(parsed(text), TarError) << text;
   }
   EXPECT_NO_THROW(parsed("6 a=b\n"));

@@ -28,9 +28,9 @@ std::string base256(int64_t value) {
 }
 
 TEST(TarHeader, OctalNumbersMayBePaddedAndEndWithSpaceOrNulOrTheField) {
-  for (const std::string_view text : {std::string_view("00000000017\0", 12), std::string_view("17 ", 3),
-                                      std::string_view("   17\0", 6), std::string_view("17\0\0 \0", 6),
-                                      std::string_view("000000000017"), std::string_view("17 \0 ", 5)}) {
+  for (const std::string_view text :
+       {std::string_view("00000000017\0", 12), std::string_view("17 ", 3), std::string_view("   17\0", 6),
+        std::string_view("17\0\0 \0", 6), std::string_view("000000000017"), std::string_view("17 \0 ", 5)}) {
     EXPECT_EQ(with(kSize, text).size("x"), 15u) << text;
   }
   EXPECT_EQ(with(kSize, "777777777777").size("x"), (uint64_t{1} << 36) - 1);
@@ -43,9 +43,9 @@ TEST(TarHeader, EmptyFieldIsZero) {
 }
 
 TEST(TarHeader, FieldThatIsNoNumberIsRefusedByName) {
-  for (const std::string_view text : {std::string_view("8"), std::string_view("0x1f"), std::string_view("-1"),
-                                      std::string_view("1 1"), std::string_view("17\0x", 4),
-                                      std::string_view("\x1f", 1)}) {
+  for (const std::string_view text :
+       {std::string_view("8"), std::string_view("0x1f"), std::string_view("-1"), std::string_view("1 1"),
+        std::string_view("17\0x", 4), std::string_view("\x1f", 1)}) {
     try {
       with(kSize, text).size("here");
       ADD_FAILURE() << text;
@@ -105,7 +105,8 @@ TEST(TarHeader, PrefixCountsInUstarOnlyAndIsShorterInStar) {
   EXPECT_EQ(make("", "", "some/dir"), "name");
   const std::string full(155, 'p');
   EXPECT_EQ(make(std::string_view("ustar\0", 6), "", full), full + "/name");
-  EXPECT_EQ(make(std::string_view("ustar\0", 6), std::string_view("tar\0", 4), full), full.substr(0, 131) + "/name");
+  EXPECT_EQ(make(std::string_view("ustar\0", 6), std::string_view("tar\0", 4), full),
+            full.substr(0, 131) + "/name");
 }
 
 TEST(TarHeader, NamesMayFillTheirFieldsWithoutAnEnd) {

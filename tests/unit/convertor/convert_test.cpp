@@ -56,7 +56,8 @@ class Convert : public testing::Test {
     return convert_reference(workshop, reference, "out", std::move(stop));
   }
   template <class Expected>
-  std::string failure(const std::string& reference, const Settings& settings = {}, std::stop_token stop = {}) {
+  std::string failure(const std::string& reference, const Settings& settings = {},
+                      std::stop_token stop = {}) {
     try {
       convert(reference, settings, std::move(stop));
     } catch (const Expected& error) {
@@ -70,7 +71,8 @@ class Convert : public testing::Test {
     std::vector<std::shared_ptr<const blockfs::LsmtLayer>> layers;
     const Json manifest = Json::parse(bytes);
     for (const Json& layer : manifest["layers"]) {
-      const registry::BlobId id{Digest::parse(layer["digest"].get<std::string>()), layer["size"].get<uint64_t>()};
+      const registry::BlobId id{Digest::parse(layer["digest"].get<std::string>()),
+                                layer["size"].get<uint64_t>()};
       layers.push_back(blockfs::open_layer_blob(target_.repository().open_blob(id)).layer);
     }
     const blockfs::LayerStack stack(layers);
@@ -98,7 +100,8 @@ TEST_F(Convert, ImageBecomesAStackOfBlocksWithItsTree) {
   EXPECT_EQ(result.images[0].layers[0].applied.entries, 3u);
   const std::string manifest = target_.manifest("out");
   EXPECT_EQ(Digest::of(manifest), result.root.digest);
-  EXPECT_THAT(tree_of(manifest), ElementsAre(Pair("etc", "d755"), Pair("etc/b", "f644"), Pair("etc/c", "f644")));
+  EXPECT_THAT(tree_of(manifest),
+              ElementsAre(Pair("etc", "d755"), Pair("etc/b", "f644"), Pair("etc/c", "f644")));
 }
 
 TEST_F(Convert, ManifestAndConfigTellOfTheBlobs) {
@@ -106,13 +109,16 @@ TEST_F(Convert, ManifestAndConfigTellOfTheBlobs) {
   for (const bool oci : {false, true}) {
     convert("in", {.options = {.oci = oci}});
     const Json manifest = Json::parse(target_.manifest("out"));
-    EXPECT_EQ(manifest["mediaType"], oci ? registry::media_type::kOciManifest : registry::media_type::kDockerManifest);
-    const Json config = Json::parse(target_.blob(Digest::parse(manifest["config"]["digest"].get<std::string>())));
+    EXPECT_EQ(manifest["mediaType"],
+              oci ? registry::media_type::kOciManifest : registry::media_type::kDockerManifest);
+    const Json config =
+        Json::parse(target_.blob(Digest::parse(manifest["config"]["digest"].get<std::string>())));
     EXPECT_EQ(config["config"]["Env"][0], "A=1");
     ASSERT_EQ(config["rootfs"]["diff_ids"].size(), 2u);
     for (size_t i = 0; i < 2; ++i) {
       const Json& layer = manifest["layers"][i];
-      EXPECT_EQ(layer["mediaType"], oci ? registry::media_type::kOciLayer : registry::media_type::kDockerLayer);
+      EXPECT_EQ(layer["mediaType"],
+                oci ? registry::media_type::kOciLayer : registry::media_type::kDockerLayer);
       EXPECT_EQ(config["rootfs"]["diff_ids"][i], layer["digest"]);
       EXPECT_EQ(layer["annotations"][annotation::kBlobDigest], layer["digest"]);
       EXPECT_EQ(layer["annotations"][annotation::kBlobSize], std::to_string(layer["size"].get<uint64_t>()));
@@ -133,7 +139,8 @@ TEST_F(Convert, BytesDependOnNeitherThreadsNorReopeningNorTheSourcesCompression)
 TEST_F(Convert, IndexKeepsItsPlatformsAndLosesItsAttestations) {
   const Descriptor amd = source_.add_image(two_layers());
   const Descriptor arm = source_.add_image({{upper(), {}}}, {}, {.os = "linux", .architecture = "arm64"});
-  Descriptor attestation = source_.add_image({{lower(), {}}}, {}, {.os = "unknown", .architecture = "unknown"});
+  Descriptor attestation =
+      source_.add_image({{lower(), {}}}, {}, {.os = "unknown", .architecture = "unknown"});
   attestation.annotations["vnd.docker.reference.type"] = "attestation-manifest";
   source_.add_index({amd, attestation, arm}, "in");
   const ConvertResult result = convert("in");
@@ -214,7 +221,8 @@ TEST_F(Convert, WithoutUploadNothingIsWrittenAndDigestsAreTheSame) {
   source_.add_image(two_layers(), "in");
   const ConvertResult dry = convert("in", {.options = {.upload = false}});
   EXPECT_TRUE(target_.files().empty());
-  EXPECT_TRUE(!std::filesystem::exists(work_.path() / "work") || std::filesystem::is_empty(work_.path() / "work"));
+  EXPECT_TRUE(!std::filesystem::exists(work_.path() / "work") ||
+              std::filesystem::is_empty(work_.path() / "work"));
   EXPECT_EQ(convert("in").root.digest, dry.root.digest);
 }
 
@@ -241,7 +249,8 @@ TEST_F(Convert, SeparateBaseLayerLiesBelow) {
 
 TEST_F(Convert, ReserveAndDumpKeepWhatWasMade) {
   source_.add_image(two_layers(), "in");
-  const ConvertResult result = convert("in", {.options = {.upload = false, .reserve = true, .dump_manifest = true}});
+  const ConvertResult result =
+      convert("in", {.options = {.upload = false, .reserve = true, .dump_manifest = true}});
   const auto kept = work_.path() / "work" / std::string(result.source_digest.brief());
   EXPECT_EQ(Digest::of(test::read_file(kept / "manifest.json")), result.root.digest);
   for (size_t i = 0; i < 2; ++i) {

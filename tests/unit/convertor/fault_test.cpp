@@ -94,7 +94,8 @@ class World {
                          .max_retry_after = milliseconds(5)};
     http.client.transport.stall_timeout = milliseconds(250);
     http.client.transport.commit_timeout = milliseconds(250);
-    registry::HttpRepository repository(registry::parse_repository_name(registry->authority() + "/acme/app"), std::move(http));
+    registry::HttpRepository repository(registry::parse_repository_name(registry->authority() + "/acme/app"),
+                                        std::move(http));
     blockfs::WorkerPool pool(1);
     ProgressBoard progress;
     const ConvertOptions options{.vsize_gib = 1, .work_directory = work.path() / "work"};

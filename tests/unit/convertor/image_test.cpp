@@ -14,7 +14,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 using testing::HasSubstr;
 
-Digest digest_of(char digit) { return Digest::parse("sha256:" + std::string(64, digit)); }
+Digest digest_of(char digit) {
+  return Digest::parse("sha256:" + std::string(64, digit));
+}
 
 Descriptor descriptor(char digit, uint64_t size = 7) {
   return {.media_type = "type/" + std::string(1, digit),
@@ -43,8 +45,9 @@ std::string data_error(const std::function<void()>& action) {
 }
 
 TEST(ParseManifest, ReadsConfigAndLayersInOrder) {
-  const auto manifest = parse_manifest(manifest_of(fmt::format(R"({{"config":{},"layers":[{},{}]}})", descriptor_text('a'),
-                                                               descriptor_text('b'), descriptor_text('c'))));
+  const auto manifest =
+      parse_manifest(manifest_of(fmt::format(R"({{"config":{},"layers":[{},{}]}})", descriptor_text('a'),
+                                             descriptor_text('b'), descriptor_text('c'))));
   EXPECT_EQ(manifest.config.digest, digest_of('a'));
   ASSERT_EQ(manifest.layers.size(), 2u);
   EXPECT_EQ(manifest.layers[1].digest, digest_of('c'));
@@ -53,7 +56,8 @@ TEST(ParseManifest, ReadsConfigAndLayersInOrder) {
 }
 
 TEST(ParseManifest, MissingAndMistypedFieldsAreRefusedByName) {
-  const std::string good = fmt::format(R"({{"config":{},"layers":[{}]}})", descriptor_text('a'), descriptor_text('b'));
+  const std::string good =
+      fmt::format(R"({{"config":{},"layers":[{}]}})", descriptor_text('a'), descriptor_text('b'));
   ASSERT_NO_THROW(parse_manifest(manifest_of(good)));
   const auto refused = [&](const std::string& pointer, const Json& value) {
     Json json = Json::parse(good);
@@ -113,9 +117,9 @@ TEST(ParseConfig, WantsLayersAndDigests) {
       R"({{"os":"linux","architecture":"amd64","rootfs":{{"type":"layers","diff_ids":["{}"]}}}})", diff_id));
   EXPECT_EQ(config.diff_ids, std::vector{digest_of('d')});
   EXPECT_EQ(config.platform.text(), "linux/amd64");
-  for (const std::string rootfs : {R"({"diff_ids":[]})", R"({"type":"other","diff_ids":[]})", R"({"type":"layers"})",
-                                   R"({"type":"layers","diff_ids":[5]})", R"({"type":"layers","diff_ids":["x"]})",
-                                   "5", "null"}) {
+  for (const std::string rootfs :
+       {R"({"diff_ids":[]})", R"({"type":"other","diff_ids":[]})", R"({"type":"layers"})",
+        R"({"type":"layers","diff_ids":[5]})", R"({"type":"layers","diff_ids":["x"]})", "5", "null"}) {
     EXPECT_THROW(parse(R"({"rootfs":)" + rootfs + "}"), DataError) << rootfs;
   }
   EXPECT_THROW(parse("{}"), DataError);
@@ -210,8 +214,8 @@ TEST(RewriteConfig, SeparateBaseLayerGainsAHistoryEntryInFront) {
 TEST(RewriteManifest, KeepsUnknownFieldsInTheirPlace) {
   const std::string manifest =
       R"({"schemaVersion":2,"first":1,"config":{"old":1},"annotations":{"k":"v"},"layers":[{"old":1}],"last":[2]})";
-  const std::string rewritten =
-      rewrite_manifest(manifest, {.types = MediaTypes::kOci}, descriptor('c'), {descriptor('d'), descriptor('e')});
+  const std::string rewritten = rewrite_manifest(manifest, {.types = MediaTypes::kOci}, descriptor('c'),
+                                                 {descriptor('d'), descriptor('e')});
   const Json json = Json::parse(rewritten);
   EXPECT_EQ(json["mediaType"], registry::media_type::kOciManifest);
   EXPECT_EQ(json["config"], Json::parse(fmt::format(R"({{"mediaType":"type/c","digest":"{}","size":7}})",
@@ -220,26 +224,30 @@ TEST(RewriteManifest, KeepsUnknownFieldsInTheirPlace) {
   EXPECT_EQ(json["annotations"]["k"], "v");
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
-  EXPECT_THAT(keys, testing::ElementsAre("schemaVersion", "first", "config", "annotations", "layers", "last", "mediaType"));
+  EXPECT_THAT(keys, testing::ElementsAre("schemaVersion", "first", "config", "annotations", "layers", "last",
+                                         "mediaType"));
 }
 
 TEST(RewriteManifest, UsesDockersTypeWhereAsked) {
-  const std::string rewritten =
-      rewrite_manifest(R"({"mediaType":"old","layers":[]})", {.types = MediaTypes::kDocker}, descriptor('c'), {});
+  const std::string rewritten = rewrite_manifest(R"({"mediaType":"old","layers":[]})",
+                                                 {.types = MediaTypes::kDocker}, descriptor('c'), {});
   EXPECT_EQ(Json::parse(rewritten)["mediaType"], registry::media_type::kDockerManifest);
 }
 
 TEST(RewriteIndex, KeepsEntriesButTheirContent) {
-  const std::string index = R"({"manifests":[)"
-                            R"({"digest":"left out"},)"
-                            R"({"mediaType":"m","digest":"d","size":1,"platform":{"os":"linux","x":[1]},"data":"AA==",)"
-                            R"("urls":["u"],"annotations":{"a":"b"},"artifactType":"t"}],"subject":{"s":1}})";
-  const Json json = Json::parse(rewrite_index(index, {.types = MediaTypes::kOci}, {{1, descriptor('f', 99)}}));
+  const std::string index =
+      R"({"manifests":[)"
+      R"({"digest":"left out"},)"
+      R"({"mediaType":"m","digest":"d","size":1,"platform":{"os":"linux","x":[1]},"data":"AA==",)"
+      R"("urls":["u"],"annotations":{"a":"b"},"artifactType":"t"}],"subject":{"s":1}})";
+  const Json json =
+      Json::parse(rewrite_index(index, {.types = MediaTypes::kOci}, {{1, descriptor('f', 99)}}));
   ASSERT_EQ(json["manifests"].size(), 1u);
   EXPECT_EQ(json["manifests"][0],
-            Json::parse(fmt::format(R"({{"mediaType":"type/f","digest":"{}","size":99,"platform":{{"os":"linux","x":[1]}},)"
-                                    R"("annotations":{{"a":"b"}},"artifactType":"t"}})",
-                                    digest_of('f').text())));
+            Json::parse(fmt::format(
+                R"({{"mediaType":"type/f","digest":"{}","size":99,"platform":{{"os":"linux","x":[1]}},)"
+                R"("annotations":{{"a":"b"}},"artifactType":"t"}})",
+                digest_of('f').text())));
   EXPECT_EQ(json["subject"]["s"], 1);
 }
 

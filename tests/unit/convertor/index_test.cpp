@@ -62,18 +62,22 @@ TEST_F(Indexes, APlatformThatIsNotThereIsAnErrorThatSaysWhatIs) {
     convert("index", {.platforms = {Platform::parse("linux/arm64"), Platform::parse("linux/s390x")}});
     FAIL() << "it was converted";
   } catch (const UsageError& error) {
-    EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("linux/s390x"), HasSubstr("linux/amd64"), HasSubstr("linux/arm64")));
+    EXPECT_THAT(error.what(),
+                testing::AllOf(HasSubstr("linux/s390x"), HasSubstr("linux/amd64"), HasSubstr("linux/arm64")));
   }
   EXPECT_THROW(convert("single", {.platforms = {Platform::parse("linux/arm64")}}), UsageError);
   EXPECT_EQ(convert("single", {.platforms = {Platform::parse("linux/amd64")}}).images.size(), 1u);
 }
 
 TEST_F(Indexes, PlatformsAreParsedAndMatched) {
-  EXPECT_TRUE(Platform::parse("linux/arm64").matches({.os = "linux", .architecture = "arm64", .variant = "v8"}));
+  EXPECT_TRUE(
+      Platform::parse("linux/arm64").matches({.os = "linux", .architecture = "arm64", .variant = "v8"}));
   EXPECT_TRUE(Platform::parse("linux/arm64/v8").matches({.os = "linux", .architecture = "arm64"}));
-  EXPECT_FALSE(Platform::parse("linux/arm/v7").matches({.os = "linux", .architecture = "arm", .variant = "v6"}));
+  EXPECT_FALSE(
+      Platform::parse("linux/arm/v7").matches({.os = "linux", .architecture = "arm", .variant = "v6"}));
   EXPECT_FALSE(Platform::parse("linux/amd64").matches({.os = "windows", .architecture = "amd64"}));
-  for (const char* bad : {"", "linux", "linux/", "/amd64", "linux/amd64/", "linux/amd64/v1/x", "Linux/amd64", "linux//v8"}) {
+  for (const char* bad :
+       {"", "linux", "linux/", "/amd64", "linux/amd64/", "linux/amd64/v1/x", "Linux/amd64", "linux//v8"}) {
     EXPECT_THROW(Platform::parse(bad), UsageError) << bad;
   }
 }

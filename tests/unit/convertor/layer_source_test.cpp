@@ -36,7 +36,8 @@ class Source : public testing::Test {
   }
   static Bytes read_all(LayerSource& source) {
     Bytes all;
-    for (auto piece = source.next(); !piece.empty(); piece = source.next()) all.insert(all.end(), piece.begin(), piece.end());
+    for (auto piece = source.next(); !piece.empty(); piece = source.next())
+      all.insert(all.end(), piece.begin(), piece.end());
     return all;
   }
   static std::string failure_of(const std::function<void()>& action) {
@@ -98,7 +99,8 @@ TEST_F(Source, BlobOfAnotherDigestIsRefused) {
 }
 
 TEST_F(Source, MissingBlobIsToldByTheReader) {
-  layer_ = {.media_type = "layer", .digest = Digest::of("none"), .size = 4, .annotations = {}, .platform = {}};
+  layer_ = {
+      .media_type = "layer", .digest = Digest::of("none"), .size = 4, .annotations = {}, .platform = {}};
   images_.add_manifest(registry::media_type::kOciManifest, "{}", "tag");
   const auto source = reopen(Digest::of("none"));
   EXPECT_THAT(failure_of([&] { read_all(*source); }), HasSubstr("layer 1 of 1"));

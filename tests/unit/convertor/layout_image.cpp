@@ -14,9 +14,8 @@ namespace media_type = registry::media_type;
 using Json = nlohmann::ordered_json;
 
 Json descriptor_json(const Descriptor& descriptor) {
-  Json json = {{"mediaType", descriptor.media_type},
-               {"digest", descriptor.digest.text()},
-               {"size", descriptor.size}};
+  Json json = {
+      {"mediaType", descriptor.media_type}, {"digest", descriptor.digest.text()}, {"size", descriptor.size}};
   if (!descriptor.annotations.empty()) json["annotations"] = descriptor.annotations;
   if (descriptor.platform) {
     json["platform"] = {{"architecture", descriptor.platform->architecture}, {"os", descriptor.platform->os}};
@@ -28,7 +27,8 @@ Json descriptor_json(const Descriptor& descriptor) {
 }  // namespace
 
 LayoutImages::LayoutImages()
-    : path_(directory_.path() / "layout"), repository_(registry::open_repository("oci:" + path_.string(), {})) {}
+    : path_(directory_.path() / "layout"),
+      repository_(registry::open_repository("oci:" + path_.string(), {})) {}
 
 Descriptor LayoutImages::add_blob(std::string_view media_type, const test::Bytes& content) {
   return {.media_type = std::string(media_type),
@@ -47,14 +47,16 @@ Descriptor LayoutImages::add_manifest(std::string_view media_type, const std::st
           .platform = {}};
 }
 
-Descriptor LayoutImages::add_image(const std::vector<SourceLayer>& layers, const std::optional<std::string>& tag,
-                                   const Platform& platform) {
+Descriptor LayoutImages::add_image(const std::vector<SourceLayer>& layers,
+                                   const std::optional<std::string>& tag, const Platform& platform) {
   Json config = {{"architecture", platform.architecture},
                  {"os", platform.os},
                  {"config", {{"Env", {"A=1"}}}},
                  {"rootfs", {{"type", "layers"}, {"diff_ids", Json::array()}}},
                  {"history", Json::array()}};
-  Json manifest = {{"schemaVersion", 2}, {"mediaType", media_type::kOciManifest}, {"config", nullptr},
+  Json manifest = {{"schemaVersion", 2},
+                   {"mediaType", media_type::kOciManifest},
+                   {"config", nullptr},
                    {"layers", Json::array()}};
   for (const SourceLayer& layer : layers) {
     const test::Bytes& blob = layer.blob.empty() ? test::gzip(layer.tar) : layer.blob;
@@ -75,7 +77,8 @@ Descriptor LayoutImages::add_image(const std::vector<SourceLayer>& layers, const
   return image;
 }
 
-Descriptor LayoutImages::add_index(const std::vector<Descriptor>& manifests, const std::optional<std::string>& tag) {
+Descriptor LayoutImages::add_index(const std::vector<Descriptor>& manifests,
+                                   const std::optional<std::string>& tag) {
   Json index = {{"schemaVersion", 2}, {"mediaType", media_type::kOciIndex}, {"manifests", Json::array()}};
   for (const Descriptor& manifest : manifests) index["manifests"].push_back(descriptor_json(manifest));
   return add_manifest(media_type::kOciIndex, index.dump(), tag);
@@ -89,7 +92,9 @@ fs::path LayoutImages::blob_path(const Digest& digest) const {
   return path_ / "blobs" / "sha256" / std::string(digest.hex());
 }
 
-std::string LayoutImages::blob(const Digest& digest) const { return test::read_file(blob_path(digest)); }
+std::string LayoutImages::blob(const Digest& digest) const {
+  return test::read_file(blob_path(digest));
+}
 
 std::vector<std::string> LayoutImages::files() const {
   std::vector<std::string> found;

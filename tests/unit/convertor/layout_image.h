@@ -17,7 +17,7 @@ namespace obd::convertor {
 /// One layer of an image that a test makes.
 struct SourceLayer {
   test::Bytes tar;
-  test::Bytes blob;  // what is stored; empty: gzip of `tar`
+  test::Bytes blob;                    // what is stored; empty: gzip of `tar`
   std::optional<Digest> diff_id = {};  // what the config claims; none: the truth
   std::vector<std::string> urls = {};  // some: a foreign layer, which is not stored
 };

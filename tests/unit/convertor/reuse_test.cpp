@@ -20,7 +20,8 @@ SourceLayer layer(int number) {
   const std::string name = std::to_string(number);
   return {TarBuilder()
               .directory("d")
-              .file("d/" + name, std::string(static_cast<size_t>(5000 + 3000 * number), static_cast<char>('a' + number)))
+              .file("d/" + name,
+                    std::string(static_cast<size_t>(5000 + 3000 * number), static_cast<char>('a' + number)))
               .file("d/.wh." + std::to_string((number + 1) % 5), "")
               .file("shared", name)
               .end()
@@ -91,7 +92,8 @@ TEST_P(ReuseTest, AnySubsetOfTheLayersGivesTheSameImage) {
     farm_.forget_manifests();
     for (size_t i = 0; i < all.size(); ++i) {
       farm_.memory().remove(all[i]);
-      if (mask & (1U << i)) farm_.put(all[i], Digest::parse(all[i].digest), static_cast<uint64_t>(all[i].size));
+      if (mask & (1U << i))
+        farm_.put(all[i], Digest::parse(all[i].digest), static_cast<uint64_t>(all[i].size));
     }
     EXPECT_EQ(farm_.convert(tag).root.digest, first.root.digest) << "subset " << mask;
   }
@@ -142,7 +144,8 @@ TEST_P(ReuseTest, AManifestRowThatLiesIsRemoved) {
   const std::string tag = add({0, 1});
   const ConvertResult first = farm_.convert(tag);
   const ConvertResult other = farm_.convert(add({0, 2}));
-  for (const dedupdb::Row& row : farm_.rows(dedupdb::Table::kManifests)) farm_.put(row, other.root.digest, other.root.size);
+  for (const dedupdb::Row& row : farm_.rows(dedupdb::Table::kManifests))
+    farm_.put(row, other.root.digest, other.root.size);
   const ConvertResult again = farm_.convert(tag);
   EXPECT_EQ(again.root.digest, first.root.digest);
   EXPECT_EQ(again.reuse.manifests, 0u);
@@ -183,7 +186,9 @@ class Broken final : public dedupdb::RecordStore {
   std::vector<dedupdb::LayerRecord> find_layers(const Place&, const Key&, Stop) override { fail(); }
   void put_layer(const Place&, const Key&, const Digest&, uint64_t, Stop) override { fail(); }
   void remove_layer(const Place&, const Key&, const Digest&, Stop) override { fail(); }
-  std::vector<dedupdb::ManifestRecord> find_manifests(const Place&, const Key&, const Text&, Stop) override { fail(); }
+  std::vector<dedupdb::ManifestRecord> find_manifests(const Place&, const Key&, const Text&, Stop) override {
+    fail();
+  }
   void put_manifest(const Place&, const Key&, const dedupdb::ManifestRecord&, Stop) override { fail(); }
   void remove_manifest(const Place&, const Key&, const Text&, const Digest&, Stop) override { fail(); }
   std::unique_ptr<dedupdb::Lease> acquire(const Text&, bool, Stop) override { fail(); }
@@ -224,7 +229,9 @@ TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
   const auto seed = static_cast<unsigned>(testing::UnitTest::GetInstance()->random_seed());
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
-  const auto below = [&](size_t bound) { return std::uniform_int_distribution<size_t>(0, bound - 1)(random); };
+  const auto below = [&](size_t bound) {
+    return std::uniform_int_distribution<size_t>(0, bound - 1)(random);
+  };
   std::map<std::string, Digest> expected;
   for (int round = 0; round < 25; ++round) {
     std::vector<int> numbers;
@@ -236,11 +243,20 @@ TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
       const dedupdb::Row& row = all[below(all.size())];
       const dedupdb::Row& other = all[below(all.size())];
       switch (below(5)) {
-        case 0: farm_.memory().remove(row); break;
-        case 1: farm_.put(row, Digest::parse(other.digest), static_cast<uint64_t>(other.size)); break;
-        case 2: farm_.put(row, Digest::parse(row.digest), static_cast<uint64_t>(row.size) / 2); break;
-        case 3: fs::remove(farm_.target().blob_path(Digest::parse(row.digest))); break;
-        default: break;
+        case 0:
+          farm_.memory().remove(row);
+          break;
+        case 1:
+          farm_.put(row, Digest::parse(other.digest), static_cast<uint64_t>(other.size));
+          break;
+        case 2:
+          farm_.put(row, Digest::parse(row.digest), static_cast<uint64_t>(row.size) / 2);
+          break;
+        case 3:
+          fs::remove(farm_.target().blob_path(Digest::parse(row.digest)));
+          break;
+        default:
+          break;
       }
       if (below(2) == 0) farm_.forget_manifests();
     }

@@ -175,8 +175,7 @@ TEST(TokenService, IsNotAskedOverHttpByAnHttpsRegistry) {
   response.url = Url::parse("https://registry.example/v2/");
   ScopeSet scopes = ScopeSet::for_access("a", Access::kPull);
   EXPECT_TRUE(authenticator.learn(response, std::nullopt, scopes, {}));
-  EXPECT_THAT(message_of<AuthError>([&] { authenticator.authorization(scopes, {}); }),
-              HasSubstr("https"));
+  EXPECT_THAT(message_of<AuthError>([&] { authenticator.authorization(scopes, {}); }), HasSubstr("https"));
 }
 
 TEST_F(Tokens, OfAnAuthFileGoToTheRegistryItself) {

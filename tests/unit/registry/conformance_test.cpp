@@ -33,14 +33,16 @@ std::string config_with(const std::string& layer) {
 class DockerArchiveBackend final : public ReadableBackend {
  public:
   DockerArchiveBackend()
-      : repository_(open_repository("docker-archive:" + path(), {.work_directory = directory_.path() / "work"})) {}
+      : repository_(
+            open_repository("docker-archive:" + path(), {.work_directory = directory_.path() / "work"})) {}
   Repository& repository() override { return *repository_; }
   void add_image(const std::string& layer) override {
     const obd::test::Bytes archive =
         obd::test::TarBuilder()
             .file("layer.tar", layer)
             .file("config.json", config_with(layer))
-            .file("manifest.json", R"([{"Config":"config.json","RepoTags":["app:1.0"],"Layers":["layer.tar"]}])")
+            .file("manifest.json",
+                  R"([{"Config":"config.json","RepoTags":["app:1.0"],"Layers":["layer.tar"]}])")
             .end()
             .bytes();
     obd::test::write_file(path(), text_of(archive));
@@ -89,7 +91,8 @@ class LayoutBackend final : public Backend {
 class OciArchiveBackend final : public Backend {
  public:
   OciArchiveBackend()
-      : repository_(open_repository("oci-archive:" + path(), {.work_directory = directory_.path() / "work"})) {}
+      : repository_(
+            open_repository("oci-archive:" + path(), {.work_directory = directory_.path() / "work"})) {}
   Repository& repository() override { return *repository_; }
   /// Of members with one name the last one counts.
   void plant(const Digest& digest, const std::string& content) override {

@@ -219,7 +219,8 @@ TEST_F(Credentials, StoreThatFailsIsWarnedAbout) {
 }
 
 TEST_F(Credentials, StoreIsAskedForTheHubByItsOldAddress) {
-  helper("store", R"sh(test "$(cat)" = https://index.docker.io/v1/ && echo '{"Username":"hub","Secret":"word"}')sh");
+  helper("store",
+         R"sh(test "$(cat)" = https://index.docker.io/v1/ && echo '{"Username":"hub","Secret":"word"}')sh");
   EXPECT_EQ(find("ubuntu", {file(R"({"auths":{},"credsStore":"store"})", Form::kDocker)}),
             (Credential{"hub", "word"}));
 }

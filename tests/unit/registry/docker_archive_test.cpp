@@ -25,7 +25,8 @@ std::string config_of(const std::vector<std::string>& layers) {
   return config.dump();
 }
 
-Json image(const std::string& config, const std::vector<std::string>& tags, const std::vector<std::string>& layers) {
+Json image(const std::string& config, const std::vector<std::string>& tags,
+           const std::vector<std::string>& layers) {
   return {{"Config", config}, {"RepoTags", tags}, {"Layers", layers}};
 }
 
@@ -34,7 +35,8 @@ class DockerArchive : public testing::Test {
   DockerArchive() : path_(directory_.path() / "saved.tar") {}
 
   std::unique_ptr<Repository> open() const {
-    return open_repository("docker-archive:" + path_.string(), {.work_directory = directory_.path() / "work"});
+    return open_repository("docker-archive:" + path_.string(),
+                           {.work_directory = directory_.path() / "work"});
   }
   std::unique_ptr<Repository> open(TarBuilder& tar) const {
     obd::test::write_file(path_, text_of(tar.end().bytes()));
@@ -46,10 +48,11 @@ class DockerArchive : public testing::Test {
     tar.file("a/layer.tar", "layer a").file("b/layer.tar", "layer b");
     tar.file("a.json", config_of({"layer a"})).file("ab.json", config_of({"layer a", "layer b"}));
     tar.file("b.json", config_of({"layer b"})).file("c.json", config_of({}));
-    const Json manifest = {image("a.json", {"acme/app:1.0"}, {"a/layer.tar"}),
-                           image("ab.json", {"acme/app:1.1", "acme/app:latest"}, {"a/layer.tar", "b/layer.tar"}),
-                           image("b.json", {"ubuntu:22.04", "other:latest"}, {"b/layer.tar"}),
-                           {{"Config", "c.json"}, {"RepoTags", nullptr}, {"Layers", nullptr}}};
+    const Json manifest = {
+        image("a.json", {"acme/app:1.0"}, {"a/layer.tar"}),
+        image("ab.json", {"acme/app:1.1", "acme/app:latest"}, {"a/layer.tar", "b/layer.tar"}),
+        image("b.json", {"ubuntu:22.04", "other:latest"}, {"b/layer.tar"}),
+        {{"Config", "c.json"}, {"RepoTags", nullptr}, {"Layers", nullptr}}};
     return open(tar.file("manifest.json", manifest.dump()));
   }
 
@@ -64,11 +67,12 @@ TEST_F(DockerArchive, MakesAManifestThatDependsOnTheImageAlone) {
   const auto descriptor = [](std::string_view type, const std::string& content) {
     return Json{{"mediaType", type}, {"size", content.size()}, {"digest", Digest::of(content).text()}};
   };
-  const Json expected = {{"schemaVersion", 2},
-                         {"mediaType", media_type::kDockerManifest},
-                         {"config", descriptor(media_type::kDockerConfig, config_of({"layer a", "layer b"}))},
-                         {"layers", {descriptor(media_type::kDockerLayer, "layer a"),
-                                     descriptor(media_type::kDockerLayer, "layer b")}}};
+  const Json expected = {
+      {"schemaVersion", 2},
+      {"mediaType", media_type::kDockerManifest},
+      {"config", descriptor(media_type::kDockerConfig, config_of({"layer a", "layer b"}))},
+      {"layers",
+       {descriptor(media_type::kDockerLayer, "layer a"), descriptor(media_type::kDockerLayer, "layer b")}}};
   EXPECT_EQ(manifest.bytes, expected.dump());
   EXPECT_EQ(manifest.digest, Digest::of(manifest.bytes));
   EXPECT_EQ(open()->pull_manifest(manifest.digest.text(), {}).bytes, manifest.bytes);
@@ -86,15 +90,17 @@ TEST_F(DockerArchive, ImagesAreFoundByNameInEveryForm) {
 }
 
 TEST_F(DockerArchive, TagOfSeveralImagesIsNotGuessed) {
-  EXPECT_THAT(message_of<DataError>([&] { open_four()->pull_manifest("latest", {}); }),
-              testing::AllOf(HasSubstr("several images"), HasSubstr("acme/app:latest"), HasSubstr("other:latest")));
+  EXPECT_THAT(
+      message_of<DataError>([&] { open_four()->pull_manifest("latest", {}); }),
+      testing::AllOf(HasSubstr("several images"), HasSubstr("acme/app:latest"), HasSubstr("other:latest")));
 }
 
 TEST_F(DockerArchive, UnknownTagIsAnErrorThatSaysWhatThereIs) {
   const auto repository = open_four();
   for (const char* reference : {"9.9", "acme/other:1.0", "localhost:5000/acme/app:1.0"}) {
-    EXPECT_THAT(message_of<IoError>([&] { repository->pull_manifest(reference, {}); }),
-                testing::AllOf(HasSubstr(reference), HasSubstr("acme/app:1.0"), HasSubstr("by digest: sha256:")));
+    EXPECT_THAT(
+        message_of<IoError>([&] { repository->pull_manifest(reference, {}); }),
+        testing::AllOf(HasSubstr(reference), HasSubstr("acme/app:1.0"), HasSubstr("by digest: sha256:")));
   }
   const std::string text = message_of<IoError>([&] { repository->pull_manifest("9.9", {}); });
   const std::string untagged = text.substr(text.find("sha256:"), 71);
@@ -103,9 +109,11 @@ TEST_F(DockerArchive, UnknownTagIsAnErrorThatSaysWhatThereIs) {
 
 TEST_F(DockerArchive, OneImageIsNotTakenForAnyTag) {
   TarBuilder tar;
-  const auto repository = open(tar.file("c.json", config_of({}))
-                                   .file("manifest.json", Json::array({image("c.json", {"app:1.0"}, {})}).dump()));
-  EXPECT_THAT(message_of<IoError>([&] { repository->pull_manifest("latest", {}); }), HasSubstr("it has app:1.0"));
+  const auto repository =
+      open(tar.file("c.json", config_of({}))
+               .file("manifest.json", Json::array({image("c.json", {"app:1.0"}, {})}).dump()));
+  EXPECT_THAT(message_of<IoError>([&] { repository->pull_manifest("latest", {}); }),
+              HasSubstr("it has app:1.0"));
 }
 
 /// So wrote Docker before version 25 what occurs twice.
@@ -113,8 +121,9 @@ TEST_F(DockerArchive, LayersThatAreLinksAreFollowed) {
   TarBuilder tar;
   tar.file("one/layer.tar", "layer").symlink("two/layer.tar", "../one/layer.tar");
   tar.file("c.json", config_of({"layer", "layer"}));
-  const auto repository = open(tar.file(
-      "manifest.json", Json::array({image("c.json", {"app:1.0"}, {"one/layer.tar", "two/layer.tar"})}).dump()));
+  const auto repository =
+      open(tar.file("manifest.json",
+                    Json::array({image("c.json", {"app:1.0"}, {"one/layer.tar", "two/layer.tar"})}).dump()));
   const Json manifest = Json::parse(repository->pull_manifest("1.0", {}).bytes);
   ASSERT_EQ(manifest["layers"].size(), 2u);
   EXPECT_EQ(manifest["layers"][0], manifest["layers"][1]);
@@ -126,7 +135,9 @@ TEST_F(DockerArchive, CompressedLayersAreNamedByTheirOwnDigest) {
   const std::string packed(text_of(obd::test::gzip(obd::test::to_bytes("layer"))));
   const std::string squeezed(text_of(obd::test::zstd(obd::test::to_bytes("layer"))));
   TarBuilder tar;
-  tar.file("blobs/sha256/1", packed).file("blobs/sha256/2", squeezed).file("c", config_of({"layer", "layer"}));
+  tar.file("blobs/sha256/1", packed)
+      .file("blobs/sha256/2", squeezed)
+      .file("c", config_of({"layer", "layer"}));
   tar.file("oci-layout", "{}").file("index.json", "ignored");
   const auto repository = open(tar.file(
       "manifest.json", Json::array({image("c", {"app:1.0"}, {"blobs/sha256/1", "blobs/sha256/2"})}).dump()));
@@ -188,7 +199,8 @@ TEST_F(DockerArchive, MalformedArchivesAreRefused) {
     tar.file("no-rootfs", "{}").file("bad-id", R"({"rootfs":{"diff_ids":["sha256:../x"]}})");
     tar.file("large", std::string(kMaxManifestBytes + 1, ' ')).file("manifest.json", text);
     const auto repository = open(tar);
-    EXPECT_THAT(message_of<DataError>([&] { repository->pull_manifest("1.0", {}); }), HasSubstr(part)) << text;
+    EXPECT_THAT(message_of<DataError>([&] { repository->pull_manifest("1.0", {}); }), HasSubstr(part))
+        << text;
   }
   TarBuilder layout;
   EXPECT_THAT(message_of<DataError>([&] { open(layout.file("oci-layout", "{}"))->pull_manifest("1.0", {}); }),

@@ -46,7 +46,8 @@ TEST_F(OciArchive, AppearsWithTheFirstTagAndNotBefore) {
   repository_->push_manifest("t", kManifestType, sample_manifest(), {});
   const auto other = open();
   EXPECT_EQ(other->pull_manifest("t", {}).bytes, sample_manifest());
-  EXPECT_EQ(other->pull_manifest(Digest::of(sample_manifest("child")).text(), {}).bytes, sample_manifest("child"));
+  EXPECT_EQ(other->pull_manifest(Digest::of(sample_manifest("child")).text(), {}).bytes,
+            sample_manifest("child"));
   EXPECT_EQ(pull_text(*other, id_of(noise(100'000))), noise(100'000));
 }
 
@@ -69,9 +70,10 @@ TEST_F(OciArchive, ArchiveThatIsThereKeepsItsImages) {
             .file("new-in-1.2", unknown)
             .file("oci-layout", kMarker)
             .file("index.json",
-                  fmt::format(R"({{"schemaVersion":2,"x-unknown":1,"manifests":[{{"mediaType":"{}","digest":"{}",)"
-                              R"("size":{},"annotations":{{"org.opencontainers.image.ref.name":"old"}}}}]}})",
-                              kManifestType, old.text(), sample_manifest("old").size()))
+                  fmt::format(
+                      R"({{"schemaVersion":2,"x-unknown":1,"manifests":[{{"mediaType":"{}","digest":"{}",)"
+                      R"("size":{},"annotations":{{"org.opencontainers.image.ref.name":"old"}}}}]}})",
+                      kManifestType, old.text(), sample_manifest("old").size()))
             .end()
             .bytes());
   push_text(*repository_, "layer");
@@ -91,14 +93,14 @@ TEST_F(OciArchive, WhatIsBeingReadStaysReadable) {
   const auto source = open()->open_blob(id_of(content));
   const auto reader = open();
   uint64_t offset = 0;
-  reader->pull_blob(
-      id_of(content),
-      [&](std::span<const std::byte> piece) {
-        if (offset == 0) repository_->push_manifest("u", kManifestType, sample_manifest("u"), {});
-        EXPECT_EQ(text_of(piece), std::string_view(content).substr(offset, piece.size()));
-        offset += piece.size();
-      },
-      {});
+  reader->pull_blob(id_of(content),
+                    [&](std::span<const std::byte> piece) {
+                      if (offset == 0)
+                        repository_->push_manifest("u", kManifestType, sample_manifest("u"), {});
+                      EXPECT_EQ(text_of(piece), std::string_view(content).substr(offset, piece.size()));
+                      offset += piece.size();
+                    },
+                    {});
   EXPECT_EQ(offset, content.size());
   std::string again(content.size(), '\0');
   source->read_at(0, std::as_writable_bytes(std::span(again)));
@@ -112,11 +114,13 @@ TEST_F(OciArchive, FailedPushLeavesTheOldArchiveAndNothingElse) {
   push_text(*repository_, noise(1 << 20));
   std::stop_source stop;
   stop.request_stop();
-  EXPECT_THROW(repository_->push_manifest("u", kManifestType, sample_manifest("u"), stop.get_token()), Cancelled);
+  EXPECT_THROW(repository_->push_manifest("u", kManifestType, sample_manifest("u"), stop.get_token()),
+               Cancelled);
   repository_.reset();
   EXPECT_EQ(bytes(), before);
   size_t files = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(directory_.path())) files += entry.is_regular_file();
+  for (const auto& entry : fs::recursive_directory_iterator(directory_.path()))
+    files += entry.is_regular_file();
   EXPECT_EQ(files, 1u);
 }
 
@@ -199,8 +203,9 @@ TEST_F(OciArchive, CompressedArchiveIsReadButNotWritten) {
     write(packed);
     const auto other = open();
     EXPECT_EQ(other->pull_manifest("t", {}).bytes, sample_manifest());
-    EXPECT_THAT(message_of<UsageError>([&] { other->push_manifest("u", kManifestType, sample_manifest("u"), {}); }),
-                HasSubstr("unpack it"));
+    EXPECT_THAT(
+        message_of<UsageError>([&] { other->push_manifest("u", kManifestType, sample_manifest("u"), {}); }),
+        HasSubstr("unpack it"));
   }
   write(obd::test::to_bytes("BZh91AY"));
   EXPECT_THAT(message_of<UsageError>([&] { open()->pull_manifest("t", {}); }), HasSubstr("bzip2"));
@@ -214,12 +219,18 @@ TEST_F(OciArchive, MalformedArchivesAreRefused) {
       {TarBuilder().file("x", "y").end().bytes(), "no member oci-layout"},
       {TarBuilder().file("manifest.json", "[]").end().bytes(), "looks like a docker-archive"},
       {TarBuilder().file("oci-layout", kMarker).end().bytes(), "no member 'index.json'"},
-      {TarBuilder().file("oci-layout", R"({"imageLayoutVersion":"2.0.0"})").file("index.json", index).end().bytes(),
+      {TarBuilder()
+           .file("oci-layout", R"({"imageLayoutVersion":"2.0.0"})")
+           .file("index.json", index)
+           .end()
+           .bytes(),
        "2.0.0"},
       {TarBuilder().file("oci-layout", std::string(100'000, ' ')).file("index.json", index).end().bytes(),
        "more than"},
-      {TarBuilder().file("oci-layout", kMarker).file("index.json", "[]").end().bytes(), "no list of manifests"},
-      {TarBuilder().file("oci-layout", kMarker).symlink("index.json", "../x").end().bytes(), "out of the archive"},
+      {TarBuilder().file("oci-layout", kMarker).file("index.json", "[]").end().bytes(),
+       "no list of manifests"},
+      {TarBuilder().file("oci-layout", kMarker).symlink("index.json", "../x").end().bytes(),
+       "out of the archive"},
   };
   for (const auto& [archive, part] : cases) {
     write(archive);
@@ -237,8 +248,9 @@ TEST_F(OciArchive, HostileNamesAreNotWrittenAgain) {
             .end()
             .bytes());
   EXPECT_THAT(message_of<IoError>([&] { repository_->pull_manifest("t", {}); }), HasSubstr("it is empty"));
-  EXPECT_THAT(message_of<DataError>([&] { repository_->push_manifest("t", kManifestType, sample_manifest(), {}); }),
-              HasSubstr("not written again"));
+  EXPECT_THAT(
+      message_of<DataError>([&] { repository_->push_manifest("t", kManifestType, sample_manifest(), {}); }),
+      HasSubstr("not written again"));
 }
 
 TEST_F(OciArchive, TagBehindTheFileIsPointedOut) {

@@ -35,19 +35,20 @@ TEST(TarIndex, FindsContentBehindEveryKindOfHeader) {
   const std::string large = noise(100'000);
   const std::string long_name = "deep/" + std::string(150, 'n');
   const std::string longer_name = std::string(120, 'd') + "/" + std::string(150, 'p');
-  const Bytes archive = TarBuilder()
-                            .directory("deep/")
-                            .file("first", "one")
-                            .file("large", large)
-                            .long_text('L', long_name)
-                            .file("cut off", "behind a GNU name")
-                            .records('g', {{"comment", std::string(3000, 'c')}})
-                            .add({.name = "x", .content = "behind pax", .pax = {{"path", longer_name}}})
-                            .add({.name = "y", .content = "behind a long pax", .pax = {{"comment", noise(70'000)}}})
-                            .file("empty", "")
-                            .file("last", "four")
-                            .end()
-                            .bytes();
+  const Bytes archive =
+      TarBuilder()
+          .directory("deep/")
+          .file("first", "one")
+          .file("large", large)
+          .long_text('L', long_name)
+          .file("cut off", "behind a GNU name")
+          .records('g', {{"comment", std::string(3000, 'c')}})
+          .add({.name = "x", .content = "behind pax", .pax = {{"path", longer_name}}})
+          .add({.name = "y", .content = "behind a long pax", .pax = {{"comment", noise(70'000)}}})
+          .file("empty", "")
+          .file("last", "four")
+          .end()
+          .bytes();
   EXPECT_EQ(content_of(archive, "first"), "one");
   EXPECT_EQ(content_of(archive, "large"), large);
   EXPECT_EQ(content_of(archive, long_name), "behind a GNU name");
@@ -85,9 +86,11 @@ TEST(TarIndex, ArchiveWithoutAnEndMarkIsRead) {
 TEST(TarIndex, CutOffArchiveIsRefusedWithTheOffset) {
   const Bytes whole = TarBuilder().file("a", "first").file("b", std::string(5000, 'b')).bytes();
   const auto message = [&](size_t bytes) {
-    return message_of<DataError>([&] { index_of(Bytes(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(bytes))); });
+    return message_of<DataError>(
+        [&] { index_of(Bytes(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(bytes))); });
   };
-  EXPECT_THAT(message(4000), testing::AllOf(HasSubstr("memory: at byte 1024"), HasSubstr("'b' has 5000 bytes")));
+  EXPECT_THAT(message(4000),
+              testing::AllOf(HasSubstr("memory: at byte 1024"), HasSubstr("'b' has 5000 bytes")));
   EXPECT_THAT(message(1300), HasSubstr("at byte"));
   EXPECT_THAT(message(100), HasSubstr("tar archive"));
   EXPECT_THAT(message(0), HasSubstr("tar archive"));
@@ -137,7 +140,9 @@ TEST(TarIndex, LinksThatLeadNowhereAreRefused) {
   builder.symlink("out", "../outside").symlink("dir/out", "../../outside").symlink("lost", "nowhere");
   builder.directory("dir").symlink("to-dir", "dir").add({.name = "device", .type = '3'});
   const Bytes archive = builder.end().bytes();
-  const auto message = [&](const char* name) { return message_of<DataError>([&] { content_of(archive, name); }); };
+  const auto message = [&](const char* name) {
+    return message_of<DataError>([&] { content_of(archive, name); });
+  };
   for (const char* name : {"self", "a", "hard"}) EXPECT_THAT(message(name), HasSubstr("link over more than"));
   for (const char* name : {"out", "dir/out"}) EXPECT_THAT(message(name), HasSubstr("out of the archive"));
   EXPECT_THAT(message("lost"), HasSubstr("'nowhere', which is not there"));
@@ -175,8 +180,10 @@ TEST(TarIndex, StopEndsIt) {
 
 TarContent sample_content() {
   TarContent content;
-  for (const auto& [name, text] : std::map<std::string, std::string>{
-           {"blobs/sha256/" + std::string(64, 'a'), noise(300'000)}, {"empty", ""}, {"z", std::string(512, 'z')}}) {
+  for (const auto& [name, text] :
+       std::map<std::string, std::string>{{"blobs/sha256/" + std::string(64, 'a'), noise(300'000)},
+                                          {"empty", ""},
+                                          {"z", std::string(512, 'z')}}) {
     content.emplace(name, std::make_shared<MemorySource>(obd::test::to_bytes(text)));
   }
   return content;
@@ -195,7 +202,8 @@ TEST(TarWriter, WritesWhatTheIndexFinds) {
 TEST(TarWriter, BytesNeverChange) {
   obd::test::MemorySink sink;
   write_tar(sink, sample_content(), {});
-  EXPECT_EQ(Digest::of(sink.bytes()).hex(), "a63e0f53fefb917304b86b4fcf8120153e14ee64412a6ab63fec919560402308");
+  EXPECT_EQ(Digest::of(sink.bytes()).hex(),
+            "a63e0f53fefb917304b86b4fcf8120153e14ee64412a6ab63fec919560402308");
 }
 
 /// As long as any, and as empty.
@@ -205,7 +213,9 @@ class LongSource final : public ByteSource {
   std::string name() const override { return "long"; }
 
  protected:
-  void do_read_at(uint64_t, std::span<std::byte> out) const override { std::fill(out.begin(), out.end(), std::byte{}); }
+  void do_read_at(uint64_t, std::span<std::byte> out) const override {
+    std::fill(out.begin(), out.end(), std::byte{});
+  }
 };
 
 TEST(TarWriter, MembersMayBeLargerThanUstarCanSay) {
@@ -218,7 +228,8 @@ TEST(TarWriter, FailingSinkEndsIt) {
   const TarContent content = sample_content();
   for (const uint64_t room : {0, 511, 512, 100'000, 302'000}) {
     obd::test::MemorySink sink(room);
-    EXPECT_THAT(message_of<IoError>([&] { write_tar(sink, content, {}); }), HasSubstr("the sink is full")) << room;
+    EXPECT_THAT(message_of<IoError>([&] { write_tar(sink, content, {}); }), HasSubstr("the sink is full"))
+        << room;
   }
 }
 

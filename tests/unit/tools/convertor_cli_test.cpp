@@ -24,7 +24,8 @@ struct Result {
   std::string err;
 };
 
-Result run(const Arguments& args, const std::shared_ptr<StopRequest>& stop = std::make_shared<StopRequest>()) {
+Result run(const Arguments& args,
+           const std::shared_ptr<StopRequest>& stop = std::make_shared<StopRequest>()) {
   std::istringstream in;
   std::ostringstream out;
   std::ostringstream err;
@@ -48,8 +49,17 @@ class ConvertorCli : public testing::Test {
     images_.add_image({{lower, {}}, {upper, {}}}, "in");
   }
   Arguments arguments(const Arguments& more = {}) const {
-    Arguments all = {"-r", "oci:" + images_.path().string(), "-i", "in", "-o", "out", "--oci", "--vsize", "1",
-                     "--dir", work().string()};
+    Arguments all = {"-r",
+                     "oci:" + images_.path().string(),
+                     "-i",
+                     "in",
+                     "-o",
+                     "out",
+                     "--oci",
+                     "--vsize",
+                     "1",
+                     "--dir",
+                     work().string()};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -99,7 +109,8 @@ TEST_F(ConvertorCli, UsageErrorsSayWhatIsWrongAndEndWithTwo) {
       {with({"--cache-tag", "out"}), "--cache-tag and --output-tag are both 'out'"},
       {with({"--cache-tag", "in"}), "--cache-tag and --input-tag are both 'in'"},
       {with({"--cache-tag", "c", "--db-str", "x.db"}), "give one of --cache-tag and --db-str"},
-      {with({"--cache-tag", "c", "--target-repository", "oci-archive:x.tar"}), "--cache-tag needs a registry"},
+      {with({"--cache-tag", "c", "--target-repository", "oci-archive:x.tar"}),
+       "--cache-tag needs a registry"},
   };
   for (const auto& [args, part] : cases) {
     const Result result = run(args);
@@ -177,13 +188,14 @@ TEST_F(ConvertorCli, ACacheIsNoImage) {
   std::istringstream in;
   std::ostringstream out;
   std::ostringstream err;
-  EXPECT_EQ(obdctl_main({"inspect", "-r", repository, "-i", "cache"}, Io{.in = in, .out = out, .err = err}), 0);
+  EXPECT_EQ(obdctl_main({"inspect", "-r", repository, "-i", "cache"}, Io{.in = in, .out = out, .err = err}),
+            0);
   EXPECT_THAT(out.str(), HasSubstr("2 layers and 1 manifests are remembered"));
 }
 
 TEST_F(ConvertorCli, JsonEndsWithTheErrorWhereThereIsOne) {
-  const Result result = run({"-r", "oci:" + images_.path().string(), "-i", "missing", "-o", "out", "--json", "--dir",
-                             work().string()});
+  const Result result = run({"-r", "oci:" + images_.path().string(), "-i", "missing", "-o", "out", "--json",
+                             "--dir", work().string()});
   EXPECT_EQ(result.code, 4);
   const auto lines = json_lines(result.out);
   ASSERT_EQ(lines.size(), 1u);

@@ -59,7 +59,8 @@ class ObdctlOnIndexes : public testing::Test {
     images_.add_index({add_image("one", kAmd64), add_image("another", kArm64)}, tag);
   }
   void convert(const std::string& source, const std::string& target, const Arguments& more = {}) {
-    Arguments args = {"-r", where(), "-i", source, "-o", target, "--oci", "--vsize", "1", "--dir", path("work")};
+    Arguments args = {"-r",    where(),   "-i", source,  "-o",        target,
+                      "--oci", "--vsize", "1",  "--dir", path("work")};
     args.insert(args.end(), more.begin(), more.end());
     const Result result = run(convertor_main, args);
     ASSERT_EQ(result.code, 0) << result.err;
@@ -83,7 +84,8 @@ class ObdctlOnIndexes : public testing::Test {
     for (off_t end = 0, start = 0; (start = ::lseek(disk.get(), end, SEEK_DATA)) >= 0;) {
       end = ::lseek(disk.get(), start, SEEK_HOLE);
       std::string data(static_cast<size_t>(end - start), '\0');
-      read_fully(disk.get(), static_cast<uint64_t>(start), std::as_writable_bytes(std::span(data)), "the disk");
+      read_fully(disk.get(), static_cast<uint64_t>(start), std::as_writable_bytes(std::span(data)),
+                 "the disk");
       if (data.find(content + std::string(20, '\0')) != std::string::npos) return true;
     }
     return false;
@@ -123,8 +125,8 @@ TEST_F(ObdctlOnIndexes, VerifyTakesAllImagesAndNamesTheBadOne) {
   add_two_platforms("in");
   convert("in", "out");
   EXPECT_THAT(obdctl("verify", "out").out, HasSubstr("ok: 2 images, 2 blobs"));
-  const auto manifest = convertor::parse_manifest(
-      images_.repository().pull_manifest(entries("out").at(1).digest.text(), {}));
+  const auto manifest =
+      convertor::parse_manifest(images_.repository().pull_manifest(entries("out").at(1).digest.text(), {}));
   const auto blob = images_.blob_path(manifest.layers.at(0).digest);
   std::string bytes = test::read_file(blob);
   bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
@@ -132,7 +134,8 @@ TEST_F(ObdctlOnIndexes, VerifyTakesAllImagesAndNamesTheBadOne) {
   test::write_file(blob, bytes);
   const Result damaged = obdctl("verify", "out");
   EXPECT_EQ(damaged.code, 3);
-  EXPECT_THAT(damaged.err, HasSubstr("image linux/arm64/v8: layer 0 (" + manifest.layers.at(0).digest.text()));
+  EXPECT_THAT(damaged.err,
+              HasSubstr("image linux/arm64/v8: layer 0 (" + manifest.layers.at(0).digest.text()));
 }
 
 TEST_F(ObdctlOnIndexes, VerifyOfAnOrdinaryImageIsAnError) {
@@ -154,7 +157,8 @@ TEST_F(ObdctlOnIndexes, CheckMatchesImagesByPlatformNotByPlace) {
   images_.add_index(turned, "exchanged");
   const Result exchanged = check("in", "exchanged");
   EXPECT_EQ(exchanged.code, 9);
-  EXPECT_THAT(exchanged.out, HasSubstr("linux/arm64/v8: /etc/name: size: 7 in the source, 3 in the converted image"));
+  EXPECT_THAT(exchanged.out,
+              HasSubstr("linux/arm64/v8: /etc/name: size: 7 in the source, 3 in the converted image"));
 }
 
 TEST_F(ObdctlOnIndexes, CheckReportsImagesThatOnlyOneSideHas) {
@@ -197,7 +201,8 @@ TEST_F(ObdctlOnIndexes, ExportTakesTheImageOfAPlatform) {
   convert("in", "out");
   const Result none = export_disk("out", {});
   EXPECT_EQ(none.code, 2);
-  EXPECT_THAT(none.err, HasSubstr("several images (linux/amd64, linux/arm64/v8): choose one with --platform"));
+  EXPECT_THAT(none.err,
+              HasSubstr("several images (linux/amd64, linux/arm64/v8): choose one with --platform"));
   for (const char* platform : {"linux/arm64", "linux/arm64/v8"}) {
     EXPECT_EQ(export_disk("out", {"--platform", platform}).code, 0) << platform;
     EXPECT_TRUE(disk_holds("another")) << platform;
@@ -213,7 +218,9 @@ TEST_F(ObdctlOnIndexes, ExportTakesTheImageOfAPlatform) {
 }
 
 TEST_F(ObdctlOnIndexes, VariantsAreToldApart) {
-  const auto arm = [](const char* variant) { return Platform{.os = "linux", .architecture = "arm", .variant = variant}; };
+  const auto arm = [](const char* variant) {
+    return Platform{.os = "linux", .architecture = "arm", .variant = variant};
+  };
   images_.add_index({add_image("six", arm("v6")), add_image("seven", arm("v7"))}, "two");
   convert("two", "two_obd");
   EXPECT_EQ(export_disk("two_obd", {"--platform", "linux/arm"}).code, 2);
@@ -221,7 +228,8 @@ TEST_F(ObdctlOnIndexes, VariantsAreToldApart) {
   EXPECT_TRUE(disk_holds("seven"));
   images_.add_index({add_image("any", arm("")), add_image("seven", arm("v7"))}, "any");
   convert("any", "any_obd");
-  EXPECT_EQ(export_disk("any_obd", {"--platform", "linux/arm"}).code, 0) << "there is one that says just that";
+  EXPECT_EQ(export_disk("any_obd", {"--platform", "linux/arm"}).code, 0)
+      << "there is one that says just that";
   EXPECT_FALSE(disk_holds("seven"));
 }
 
@@ -253,7 +261,8 @@ TEST_F(ObdctlOnIndexes, NestingAndNumbersAreBounded) {
 }
 
 TEST_F(ObdctlOnIndexes, AttestationsAreNoImages) {
-  Descriptor statement = images_.add_manifest(registry::media_type::kOciManifest, R"({"layers":[],"config":{}})", {});
+  Descriptor statement =
+      images_.add_manifest(registry::media_type::kOciManifest, R"({"layers":[],"config":{}})", {});
   statement.platform = Platform{.os = "unknown", .architecture = "unknown"};
   statement.annotations["vnd.docker.reference.type"] = "attestation-manifest";
   images_.add_index({add_image("one", kAmd64), statement}, "in");
@@ -288,7 +297,8 @@ TEST_F(ObdctlOnIndexes, FilesCannotStandForSeveralImages) {
   const Result result = run(obdctl_main, {"check", "-r", where(), "-i", "in", "layer.obd"});
   EXPECT_EQ(result.code, 4) << result.err;  // the file is not there
   test::write_file(path("layer.tar"), "");
-  const Result source = run(obdctl_main, {"check", "--source-layer", path("layer.tar"), "-r", where(), "-o", "out"});
+  const Result source =
+      run(obdctl_main, {"check", "--source-layer", path("layer.tar"), "-r", where(), "-o", "out"});
   EXPECT_EQ(source.code, 2);
   EXPECT_THAT(source.err, HasSubstr("leads to 2 images, the files make one"));
 }

@@ -170,7 +170,8 @@ TEST_F(DirectoryOnDisk, RandomDamageNeverDoesMoreThanThrowDataError) {
   const uint64_t first = image_.filesystem().content_blocks(Filesystem::kRootInode).front().first;
   for (int round = 0; round < 2000; ++round) {
     auto block = image_.filesystem().read_directory_block(first + random() % 3);
-    for (int i = 0; i < 2; ++i) block[random() % (random() % 2 ? 40 : kBlockBytes)] = static_cast<std::byte>(random());
+    for (int i = 0; i < 2; ++i)
+      block[random() % (random() % 2 ? 40 : kBlockBytes)] = static_cast<std::byte>(random());
     image_.store().write(first + 1, std::span<const std::byte, kBlockBytes>(block));
     try {
       Directory::load(image_.filesystem(), Filesystem::kRootInode);

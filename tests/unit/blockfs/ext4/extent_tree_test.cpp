@@ -46,8 +46,8 @@ bool same(const std::vector<FileExtent>& a, const std::vector<FileExtent>& b) {
 TEST(ExtentTree, GivesBackWhatItWasBuiltFrom) {
   std::mt19937_64 random(5);
   const size_t leaves = 4 * kBlockEntries;
-  for (const size_t count : {size_t{0}, size_t{1}, size_t{4}, size_t{5}, kBlockEntries, kBlockEntries + 1, leaves,
-                             leaves + 1, 3 * leaves}) {
+  for (const size_t count : {size_t{0}, size_t{1}, size_t{4}, size_t{5}, kBlockEntries, kBlockEntries + 1,
+                             leaves, leaves + 1, 3 * leaves}) {
     Blocks blocks;
     const auto extents = random_extents(random, count);
     const BuiltTree built = build_extent_tree(extents, blocks.io);

@@ -48,7 +48,8 @@ TEST(Filesystem, ReopenedItGivesOutTheSameBlocksAndInodes) {
   ImageDisk reopened;
   const auto churn = [](ImageDisk& image) {
     TarBuilder tar;
-    for (int i = 0; i < 40; ++i) tar.file(fmt::format("f{}", i), std::string(static_cast<size_t>(i) * 700, 'x'));
+    for (int i = 0; i < 40; ++i)
+      tar.file(fmt::format("f{}", i), std::string(static_cast<size_t>(i) * 700, 'x'));
     image.apply(tar.end().bytes());
     TarBuilder holes;
     for (int i = 0; i < 40; i += 3) holes.file(fmt::format(".wh.f{}", i), "");
@@ -151,11 +152,12 @@ TEST(Filesystem, DamagedSuperblockIsRefusedNotTrusted) {
 }
 
 TEST(XattrNames, OnlyNamespacesOfLinuxCanBeStored) {
-  for (const char* name : {"user.x", "trusted.overlay.opaque", "security.capability", "system.posix_acl_access",
-                           "system.posix_acl_default"}) {
+  for (const char* name : {"user.x", "trusted.overlay.opaque", "security.capability",
+                           "system.posix_acl_access", "system.posix_acl_default"}) {
     EXPECT_TRUE(is_storable_xattr(name)) << name;
   }
-  for (const char* name : {"", "user", "user.", "com.apple.quarantine", "system.", "system.nfs4_acl", "USER.x"}) {
+  for (const char* name :
+       {"", "user", "user.", "com.apple.quarantine", "system.", "system.nfs4_acl", "USER.x"}) {
     EXPECT_FALSE(is_storable_xattr(name)) << name;
   }
 }
@@ -165,7 +167,8 @@ TEST(VsizeAdvice, NamesADiskThatHoldsTheImageOrSaysThatNoneDoes) {
   const CapacityNeeds ten_gib{.blocks = 10 * kGiB / kBlockBytes, .inodes = 1000};
   EXPECT_THAT(vsize_advice(4, ten_gib), testing::MatchesRegex("--vsize 1[0-9] would do"));
   EXPECT_THAT(vsize_advice(1, {.blocks = 0, .inodes = 3'000'000}), testing::HasSubstr("would do"));
-  EXPECT_EQ(vsize_advice(1, {.blocks = uint64_t{1} << 40, .inodes = 1}), "no disk up to --vsize 16384 holds the image");
+  EXPECT_EQ(vsize_advice(1, {.blocks = uint64_t{1} << 40, .inodes = 1}),
+            "no disk up to --vsize 16384 holds the image");
   EXPECT_EQ(vsize_advice(16384, {.blocks = uint64_t{1} << 40, .inodes = 1}),
             "no disk up to --vsize 16384 holds the image");
 }

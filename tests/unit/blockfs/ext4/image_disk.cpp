@@ -102,7 +102,9 @@ uint32_t ImageDisk::inode(const std::string& path) {
   return inode;
 }
 
-TreeListing ImageDisk::listing() { return list_tree(*filesystem_); }
+TreeListing ImageDisk::listing() {
+  return list_tree(*filesystem_);
+}
 
 std::string ImageDisk::complaints() const {
   const test::TemporaryDirectory directory;
@@ -112,8 +114,8 @@ std::string ImageDisk::complaints() const {
     OBD_CHECK(file && ::ftruncate(file.get(), static_cast<off_t>(disk_.size())) == 0);
     for (const auto& [block, data] : disk_.blocks()) write_fully(file.get(), block * kBlockBytes, data, path);
   }
-  const std::string command = "PATH=$PATH:/usr/sbin:/sbin; command -v e2fsck >/dev/null || exit 0; e2fsck -fn " + path +
-                              " 2>&1";
+  const std::string command =
+      "PATH=$PATH:/usr/sbin:/sbin; command -v e2fsck >/dev/null || exit 0; e2fsck -fn " + path + " 2>&1";
   std::string output;
   FILE* pipe = ::popen(command.c_str(), "r");
   OBD_CHECK(pipe != nullptr);

@@ -27,13 +27,13 @@ std::pair<uint32_t, uint32_t> device_words(uint32_t major, uint32_t minor) {
   return {load_le<uint32_t>(&words[0]), load_le<uint32_t>(&words[4])};
 }
 
-constexpr int64_t kEarliest = -(int64_t{1} << 31);                          // 1901-12-13
+constexpr int64_t kEarliest = -(int64_t{1} << 31);                        // 1901-12-13
 constexpr int64_t kLatest = (int64_t{3} << 32) + (int64_t{1} << 31) - 1;  // 2446-05-10
 
 TEST(InodeCodec, TimesWithinExt4sRangeAreKeptToTheNanosecond) {
-  for (const int64_t seconds : {kEarliest, int64_t{-1}, int64_t{0}, int64_t{1}, (int64_t{1} << 31) - 1,
-                                int64_t{1} << 31, (int64_t{1} << 32) - 1, int64_t{1} << 32, int64_t{1} << 33,
-                                int64_t{3} << 32, kLatest}) {
+  for (const int64_t seconds :
+       {kEarliest, int64_t{-1}, int64_t{0}, int64_t{1}, (int64_t{1} << 31) - 1, int64_t{1} << 31,
+        (int64_t{1} << 32) - 1, int64_t{1} << 32, int64_t{1} << 33, int64_t{3} << 32, kLatest}) {
     EXPECT_EQ(time_kept(seconds, 999'999'999), (std::pair<int64_t, uint32_t>(seconds, 999'999'999)));
   }
 }
@@ -55,8 +55,9 @@ TEST(InodeCodec, IdsHave32Bits) {
 }
 
 TEST(InodeCodec, TypeAndAllTwelveModeBitsAreKept) {
-  for (const FileType type : {FileType::kFile, FileType::kDirectory, FileType::kCharDevice, FileType::kBlockDevice,
-                              FileType::kFifo, FileType::kSocket, FileType::kSymlink}) {
+  for (const FileType type :
+       {FileType::kFile, FileType::kDirectory, FileType::kCharDevice, FileType::kBlockDevice, FileType::kFifo,
+        FileType::kSocket, FileType::kSymlink}) {
     for (const uint32_t permissions : {0u, 0644u, 07777u}) {
       const InodeAttributes kept = inode_with({.type = type, .permissions = permissions}).attributes();
       EXPECT_EQ(kept.type, type);

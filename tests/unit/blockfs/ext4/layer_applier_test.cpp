@@ -34,7 +34,9 @@ std::string refusal(const Bytes& tar) {
   return refusal<DataError>(image, tar);
 }
 
-Bytes layer(const TarBuilder::Member& member) { return TarBuilder().add(member).end().bytes(); }
+Bytes layer(const TarBuilder::Member& member) {
+  return TarBuilder().add(member).end().bytes();
+}
 
 Bytes lower_tree() {
   return TarBuilder()
@@ -61,8 +63,9 @@ TEST(LayerApplier, WhiteoutsActOnTheLayersBelowWhereverTheyStand) {
     TarBuilder tar;
     for (const auto& member : members) tar.add(member);
     image.apply(tar.end().bytes());
-    EXPECT_THAT(image.listing(), ElementsAre(Pair("dir", "d700"), Pair("dir/a", "f644"), Pair("dir/b", "f644"),
-                                             Pair("dir/sub", "d711"), Pair("dir/sub/d", "f644")));
+    EXPECT_THAT(image.listing(),
+                ElementsAre(Pair("dir", "d700"), Pair("dir/a", "f644"), Pair("dir/b", "f644"),
+                            Pair("dir/sub", "d711"), Pair("dir/sub/d", "f644")));
   } while (std::next_permutation(members.begin(), members.end(),
                                  [](const auto& x, const auto& y) { return x.name < y.name; }));
 }
@@ -87,13 +90,19 @@ TEST(LayerApplier, WhitedOutDirectoryWithNewContentIsAnImpliedOneUnlessListed) {
 
 TEST(LayerApplier, WhiteoutOfNothingIsNoError) {
   ImageDisk image;
-  image.apply(TarBuilder().file(".wh.none", "").file("no/such/.wh.dir", "").file("no/.wh..wh..opq", "").end().bytes());
+  image.apply(TarBuilder()
+                  .file(".wh.none", "")
+                  .file("no/such/.wh.dir", "")
+                  .file("no/.wh..wh..opq", "")
+                  .end()
+                  .bytes());
   EXPECT_TRUE(image.listing().empty());
 }
 
 TEST(LayerApplier, NamesThatAufsReservedAreLeftOut) {
   ImageDisk image;
-  image.apply(TarBuilder().directory(".wh..wh.plnk").file(".wh..wh.plnk/x", "x").file("a", "a").end().bytes());
+  image.apply(
+      TarBuilder().directory(".wh..wh.plnk").file(".wh..wh.plnk/x", "x").file("a", "a").end().bytes());
   EXPECT_THAT(image.listing(), ElementsAre(Pair("a", "f644")));
 }
 
@@ -148,9 +157,11 @@ TEST(LayerApplier, SymlinksThatGoRoundAreRefused) {
 }
 
 TEST(LayerApplier, MalformedPathsAreRefusedWithMemberAndOffset) {
-  EXPECT_THAT(refusal(layer({.name = "../x"})), HasSubstr("layer: tar member '../x' at byte 0: its path leads out"));
+  EXPECT_THAT(refusal(layer({.name = "../x"})),
+              HasSubstr("layer: tar member '../x' at byte 0: its path leads out"));
   EXPECT_THAT(refusal(layer({.name = "a/../../x"})), HasSubstr("leads out"));
-  EXPECT_THAT(refusal(layer({.name = "x", .pax = {{"path", std::string(256, 'n')}}})), HasSubstr("256 bytes"));
+  EXPECT_THAT(refusal(layer({.name = "x", .pax = {{"path", std::string(256, 'n')}}})),
+              HasSubstr("256 bytes"));
   EXPECT_THAT(refusal(layer({.name = "x", .pax = {{"path", std::string(5000, 'n').replace(1, 0, "/")}}})),
               HasSubstr("bytes"));
   EXPECT_THAT(refusal(layer({.name = ".wh.d/x"})), HasSubstr("below a whiteout"));
@@ -162,9 +173,12 @@ TEST(LayerApplier, MalformedPathsAreRefusedWithMemberAndOffset) {
 }
 
 TEST(LayerApplier, MalformedLinksAreRefused) {
-  EXPECT_THAT(refusal(TarBuilder().hardlink("x", "missing").end().bytes()), HasSubstr("there is no such file"));
-  EXPECT_THAT(refusal(TarBuilder().directory("d").hardlink("x", "d").end().bytes()), HasSubstr("it is a directory"));
-  EXPECT_THAT(refusal(TarBuilder().file("x", "").hardlink("x", "./x").end().bytes()), HasSubstr("it is itself"));
+  EXPECT_THAT(refusal(TarBuilder().hardlink("x", "missing").end().bytes()),
+              HasSubstr("there is no such file"));
+  EXPECT_THAT(refusal(TarBuilder().directory("d").hardlink("x", "d").end().bytes()),
+              HasSubstr("it is a directory"));
+  EXPECT_THAT(refusal(TarBuilder().file("x", "").hardlink("x", "./x").end().bytes()),
+              HasSubstr("it is itself"));
   EXPECT_THAT(refusal(TarBuilder().hardlink("x", "/").end().bytes()), HasSubstr("root"));
   EXPECT_THAT(refusal(TarBuilder().symlink("x", "").end().bytes()), HasSubstr("without a target"));
   EXPECT_THAT(refusal(layer({.name = "x", .type = '2', .pax = {{"linkpath", std::string(4096, 't')}}})),
@@ -187,7 +201,8 @@ TEST(LayerApplier, AttributesOfOtherSystemsAreLeftOutAndCounted) {
 }
 
 TEST(LayerApplier, MalformedAccessControlListsAreRefused) {
-  for (const std::string& value : {std::string("short"), std::string("\1\0\0\0", 4), std::string("\2\0\0\0\x40\0\7\0\0\0\0\0", 12)}) {
+  for (const std::string& value :
+       {std::string("short"), std::string("\1\0\0\0", 4), std::string("\2\0\0\0\x40\0\7\0\0\0\0\0", 12)}) {
     EXPECT_THAT(refusal(layer({.name = "x", .pax = {{"SCHILY.xattr.system.posix_acl_access", value}}})),
                 HasSubstr("no valid access control list"));
   }
@@ -195,7 +210,11 @@ TEST(LayerApplier, MalformedAccessControlListsAreRefused) {
 
 TEST(LayerApplier, WhatALayerDoesNotNameKeepsItsMetadata) {
   ImageDisk image;
-  image.apply(TarBuilder().add({.name = "dir", .type = '5', .mode = 0700, .mtime = 1234}).file("dir/a", "a").end().bytes());
+  image.apply(TarBuilder()
+                  .add({.name = "dir", .type = '5', .mode = 0700, .mtime = 1234})
+                  .file("dir/a", "a")
+                  .end()
+                  .bytes());
   image.apply(TarBuilder().file("dir/b", "b").end().bytes());
   EXPECT_EQ(image.filesystem().attributes(image.inode("dir")).mtime_seconds, 1234);
   EXPECT_EQ(image.filesystem().attributes(image.inode("dir")).permissions, 0700u);
@@ -261,8 +280,8 @@ TEST(LayerApplier, FullDiskTellsWhatTheWholeLayerNeeds) {
 TEST(LayerApplier, FileBeyondExt4sLimitIsRefusedAtOnce) {
   ImageDisk image;
   const auto sparse = [](uint64_t size) {
-    return layer({.name = "x",
-                  .pax = {{"GNU.sparse.size", fmt::format("{}", size)}, {"GNU.sparse.map", ""}}});
+    return layer(
+        {.name = "x", .pax = {{"GNU.sparse.size", fmt::format("{}", size)}, {"GNU.sparse.map", ""}}});
   };
   constexpr uint64_t kLargest = (uint64_t{1} << 44) - kBlockBytes;
   EXPECT_NO_THROW(image.apply(sparse(kLargest)));

@@ -16,7 +16,9 @@ std::vector<test::Bytes> random_image(uint64_t seed) {
 }
 
 /// A type that the listing shows, in the letters of RandomLayers.
-char letter_of(const std::string& listed) { return listed[0] == 'f' || listed[0] == 'd' ? listed[0] : 'o'; }
+char letter_of(const std::string& listed) {
+  return listed[0] == 'f' || listed[0] == 'd' ? listed[0] : 'o';
+}
 
 class RandomImage : public testing::TestWithParam<uint64_t> {};
 

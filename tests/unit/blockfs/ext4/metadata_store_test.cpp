@@ -20,10 +20,17 @@ constexpr uint64_t kBlocks = 200;
 Page random_page(std::mt19937_64& random, const Page& like) {
   Page page = like;
   switch (random() % 4) {
-    case 0: page.fill(static_cast<std::byte>(random())); break;
-    case 1: for (std::byte& b : page) b = static_cast<std::byte>(random()); break;
-    case 2: page[random() % page.size()] ^= std::byte{1}; break;
-    default: break;  // the same again
+    case 0:
+      page.fill(static_cast<std::byte>(random()));
+      break;
+    case 1:
+      for (std::byte& b : page) b = static_cast<std::byte>(random());
+      break;
+    case 2:
+      page[random() % page.size()] ^= std::byte{1};
+      break;
+    default:
+      break;  // the same again
   }
   return page;
 }

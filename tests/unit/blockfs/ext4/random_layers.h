@@ -33,17 +33,28 @@ class RandomLayers {
 
   void change() {
     switch (below(12)) {
-      case 0: return make_directory();
-      case 1: return remove();
-      case 2: return make_opaque();
-      case 3: return rename();
-      case 4: return link();
-      case 5: return make_other();
-      case 6: return below(4) == 0 ? fill_directory() : make_file(new_path());
-      case 7: return make_sparse(new_path());
-      case 8: return make_file(existing([](char type) { return type != 'd'; }));
-      case 9: return replace();
-      default: return make_file(new_path());
+      case 0:
+        return make_directory();
+      case 1:
+        return remove();
+      case 2:
+        return make_opaque();
+      case 3:
+        return rename();
+      case 4:
+        return link();
+      case 5:
+        return make_other();
+      case 6:
+        return below(4) == 0 ? fill_directory() : make_file(new_path());
+      case 7:
+        return make_sparse(new_path());
+      case 8:
+        return make_file(existing([](char type) { return type != 'd'; }));
+      case 9:
+        return replace();
+      default:
+        return make_file(new_path());
     }
   }
 
@@ -86,7 +97,8 @@ class RandomLayers {
   }
 
   void make_file(const std::string& path) {
-    test::TarBuilder::Member member{.name = "f", .content = std::string(below(4) == 0 ? below(50000) : below(600), 'c')};
+    test::TarBuilder::Member member{.name = "f",
+                                    .content = std::string(below(4) == 0 ? below(50000) : below(600), 'c')};
     for (char& c : member.content) c = static_cast<char>('a' + below(20));
     member.mode = static_cast<unsigned>(below(010000));
     member.mtime = static_cast<unsigned>(below(1u << 31));
@@ -107,7 +119,8 @@ class RandomLayers {
   }
   void make_directory() {
     const std::string path = below(3) == 0 ? existing([](char type) { return type == 'd'; }) : new_path();
-    tar_.add({.name = "d", .type = '5', .mode = static_cast<unsigned>(below(010000)), .pax = {{"path", path}}});
+    tar_.add(
+        {.name = "d", .type = '5', .mode = static_cast<unsigned>(below(010000)), .pax = {{"path", path}}});
     note(path, 'd');
   }
   void fill_directory() {

@@ -12,7 +12,8 @@ namespace obd::blockfs {
 /// Every path with its type and permissions, and a symlink's target: "d755", "f4755", "l777 -> x".
 using TreeListing = std::map<std::string, std::string>;
 
-inline void list_directory(Filesystem& filesystem, uint32_t inode, const std::string& prefix, TreeListing& out) {
+inline void list_directory(Filesystem& filesystem, uint32_t inode, const std::string& prefix,
+                           TreeListing& out) {
   const Directory directory = Directory::load(filesystem, inode);
   for (Directory::Index at = 0; at < directory.end(); ++at) {
     const Directory::Entry& entry = directory.entry(at);
