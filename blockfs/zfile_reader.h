@@ -15,8 +15,7 @@ namespace obd::blockfs {
 /// Owns:    shares the source; holds 8 bytes of memory per block.
 /// Threads: any number at once.
 /// Errors:  DataError naming the source and the offset for everything that is out of range, does not match
-/// its
-///          CRC or does not decompress to its size.
+///          its CRC or does not decompress to its size.
 class ZFileReader final : public ByteSource {
  public:
   explicit ZFileReader(std::shared_ptr<const ByteSource> source);

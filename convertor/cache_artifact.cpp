@@ -26,8 +26,8 @@ Json descriptor(std::string_view media_type, const Digest& digest, uint64_t size
 
 bool is_cache(const registry::Manifest& manifest) {
   if (manifest.media_type != registry::media_type::kOciManifest) return false;
-  if (manifest.bytes.find(kArtifactType) == std::string::npos)
-    return false;  // as in nearly all that is asked about
+  // As in nearly all that is asked about.
+  if (manifest.bytes.find(kArtifactType) == std::string::npos) return false;
   return text_field(parse_json(manifest.bytes, fmt::format("manifest {}", manifest.digest.text())),
                     "artifactType") == kArtifactType;
 }

@@ -87,8 +87,8 @@ class CacheStore final : public dedupdb::RecordStore {
 
   std::mutex exchange_;       // held while the tag is read and written
   bool is_unproven_ = false;  // guarded by exchange_: we wrote and have not looked since
-  std::optional<State>
-      state_;         // none before the first look; changed under both mutexes, so read under either
+  /// None before the first look. Changed under both mutexes, so read under either.
+  std::optional<State> state_;
   std::mutex mutex_;  // guards changes_ and saved_at_; locked after exchange_
   CacheChanges changes_;
   std::chrono::steady_clock::time_point saved_at_;

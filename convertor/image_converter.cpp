@@ -85,8 +85,8 @@ class ImageBuild {
   std::vector<LayerProgress*> progress_;   // null for a layer that is reused
   std::unique_ptr<dedupdb::Lease> lease_;  // of the next layer to be made
 
-  std::vector<std::shared_ptr<const blockfs::LsmtLayer>>
-      ground_;  // what was there before the first layer made here
+  /// What was there before the first layer made here.
+  std::vector<std::shared_ptr<const blockfs::LsmtLayer>> ground_;
   std::unique_ptr<Disk> disk_;
   blockfs::ChunkPool chunks_;
   ConvertedImage result_;                       // its layers are the publishing thread's while that runs

@@ -21,9 +21,8 @@ struct HelperLimits {
 ///
 /// Returns none where the helper has no such credential.
 /// Errors:  AuthError, with the program's own words, where it is missing, fails, does not end in time or
-/// answers
-///          nonsense; UsageError for a name that is no plain file name. Cancelled, at once, when `stop`
-///          fires. The program is killed in both cases.
+///          answers nonsense; UsageError for a name that is no plain file name. Cancelled, at once, when
+///          `stop` fires. The program is killed in both cases.
 /// Source:  the protocol of github.com/docker/docker-credential-helpers.
 std::optional<Credential> ask_credential_helper(const std::string& name, const std::string& server,
                                                 const std::stop_token& stop, const HelperLimits& limits = {});

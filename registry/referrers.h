@@ -26,9 +26,8 @@ std::optional<Referral> find_referral(std::string_view bytes, const std::string&
 /// the subject's digest where the registry keeps none.
 ///
 /// Threads: any; entries that several threads, processes or machines add at once are all there in the end:
-/// within
-///          this process by a lock; with others by a conditional PUT where the registry knows it, else by
-///          looking again after a while.
+///          within this process by a lock; with others by a conditional PUT where the registry knows it, else
+///          by looking again after a while.
 /// Errors:  as RegistryClient; DataError for a list that is malformed or beyond its cap.
 /// Source:  distribution specification 1.1, "Listing referrers", "Referrers tag schema".
 class ReferrersClient {

@@ -13,8 +13,7 @@ namespace obd::tools {
 /// A stack of layers as a read-only device of libext2fs.
 ///
 /// Owns:   nothing but memory; must outlive filesystems that are opened on it. Keeps the blocks that were
-/// read
-///         one by one, as metadata is.
+///         read one by one, as metadata is.
 /// Errors: what reading the stack throws is parked; check() lets it go on.
 class StackDevice {
  public:

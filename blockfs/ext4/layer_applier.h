@@ -24,8 +24,7 @@ struct AppliedLayer {
 /// The stream is read to its end. Whiteouts hide what the layers below have, never what this layer has,
 /// wherever they stand in it.
 /// Errors: DataError that names the layer, the member and its offset; LayerDoesNotFit (capacity.h) when the
-/// disk is
-///         full. The filesystem is then of no use any more.
+///         disk is full. The filesystem is then of no use any more.
 AppliedLayer apply_layer(Filesystem& filesystem, MetadataStore& store, LayerTar& tar, DeltaSink& sink);
 
 }  // namespace obd::blockfs
