@@ -9,17 +9,14 @@
 #include <string_view>
 #include <vector>
 
-#include "common/c_handle.h"
 #include "common/error.h"
-#include "registry/callback_guard.h"
+#include "registry/archive_input.h"
 #include "registry/local_blob.h"
 
 namespace obd::registry {
 namespace {
 
-using ReadHandle = CHandle<archive, archive_read_free>;
-
-constexpr size_t kReadBytes = 16 << 10;  // headers lie far apart: more would be read in vain
+constexpr size_t kPieceBytes = 16 << 10;  // headers lie far apart: more would be read in vain
 constexpr int kMaxLinks = 16;
 constexpr size_t kShownBytes = 100;
 
@@ -74,13 +71,10 @@ std::optional<std::string> target_of(const std::string& name, const TarMember& l
 
 class IndexReader {
  public:
-  IndexReader(const ByteSource& source, const std::stop_token& stop) : source_(source), stop_(stop) {
-    archive_read_support_format_tar(handle_.get());
-    archive_read_set_open_callback(handle_.get(), nullptr);
-    archive_read_set_read_callback(handle_.get(), on_read);
-    archive_read_set_skip_callback(handle_.get(), on_skip);
-    archive_read_set_callback_data(handle_.get(), this);
-    check(archive_read_open1(handle_.get()));
+  IndexReader(const ByteSource& source, const std::stop_token& stop)
+      : source_(source), stop_(stop), input_(source, kPieceBytes) {
+    archive_read_support_format_tar(input_.handle());
+    check(input_.open());
   }
 
   TarIndex read() {
@@ -88,7 +82,7 @@ class IndexReader {
     archive_entry* entry = nullptr;
     for (;;) {
       throw_if_stopped(stop_);
-      const int result = archive_read_next_header(handle_.get(), &entry);
+      const int result = archive_read_next_header(input_.handle(), &entry);
       if (result == ARCHIVE_EOF) break;
       check(result);
       TarMember member = describe(entry);
@@ -101,7 +95,7 @@ class IndexReader {
       }
       index.insert_or_assign(std::move(name), std::move(member));
     }
-    guard_.rethrow();
+    input_.rethrow();
     return index;
   }
 
@@ -109,7 +103,7 @@ class IndexReader {
   TarMember describe(archive_entry* entry) {
     TarMember member;
     // The headers are consumed by now, extended ones too: what follows is content.
-    member.offset = static_cast<uint64_t>(archive_filter_bytes(handle_.get(), 0));
+    member.offset = static_cast<uint64_t>(archive_filter_bytes(input_.handle(), 0));
     const int64_t size = archive_entry_size(entry);
     if (archive_entry_sparse_count(entry) != 0) return member;  // the size counts holes too
     if (size < 0 || member.offset > source_.size() ||
@@ -144,43 +138,19 @@ class IndexReader {
 
   void check(int result) {
     if (result == ARCHIVE_OK || result == ARCHIVE_WARN) return;
-    guard_.rethrow();
-    const char* text = archive_error_string(handle_.get());
-    fail(fmt::format("not a sound tar archive ({})", text == nullptr ? "libarchive gives no reason" : text));
+    input_.rethrow();
+    fail(fmt::format("not a sound tar archive ({})", input_.reason()));
   }
 
   [[noreturn]] void fail(const std::string& cause) {
     throw DataError(fmt::format("{}: at byte {}: {}", source_.name(),
-                                archive_read_header_position(handle_.get()), cause));
-  }
-
-  static la_ssize_t on_read(archive*, void* self, const void** data) noexcept {
-    auto& reader = *static_cast<IndexReader*>(self);
-    *data = reader.buffer_.data();
-    return reader.guard_.run(la_ssize_t{-1}, [&] {
-      const uint64_t left = reader.source_.size() - reader.position_;
-      const std::span piece(reader.buffer_.data(), std::min<uint64_t>(reader.buffer_.size(), left));
-      reader.source_.read_at(reader.position_, piece);
-      reader.position_ += piece.size();
-      return static_cast<la_ssize_t>(piece.size());
-    });
-  }
-
-  static la_int64_t on_skip(archive*, void* self, la_int64_t bytes) noexcept {
-    auto& reader = *static_cast<IndexReader*>(self);
-    const uint64_t left = reader.source_.size() - reader.position_;
-    const uint64_t skipped = std::min(left, static_cast<uint64_t>(std::max<la_int64_t>(bytes, 0)));
-    reader.position_ += skipped;
-    return static_cast<la_int64_t>(skipped);
+                                archive_read_header_position(input_.handle()), cause));
   }
 
   const ByteSource& source_;
   const std::stop_token& stop_;
-  uint64_t position_ = 0;  // in the source, of what is read next
   uint64_t name_bytes_ = 0;
-  std::vector<std::byte> buffer_ = std::vector<std::byte>(kReadBytes);
-  CallbackGuard guard_;
-  ReadHandle handle_{archive_read_new()};
+  ArchiveInput input_;
 };
 
 }  // namespace

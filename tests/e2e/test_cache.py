@@ -5,12 +5,12 @@ import json
 import urllib.request
 
 from tests.e2e.support import CONVERTOR, OBDCTL, run
-from tests.e2e.test_dedup import RegistryTestCase
+from tests.e2e.test_dedup import CostOfReuse, RegistryTestCase
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
-class Cache(RegistryTestCase):
+class Cache(CostOfReuse, RegistryTestCase):
     remember = ["--cache-tag", "cache"]
 
     def api(self, path, method="GET", data=None, accept=OCI_MANIFEST, content_type=OCI_MANIFEST):
@@ -26,31 +26,6 @@ class Cache(RegistryTestCase):
         out = self.expect(0, OBDCTL, "inspect", "-r", f"{self.registry.host}/acme/app", "-i", "cache", "--plain",
                           "--json").out
         return json.loads(out)
-
-    def test_warm_costs_few_requests(self):
-        """An image that was converted before: at most 10 requests and 100 KB, the cache's among them."""
-        self.push("1", range(10))
-        cold, _ = self.obd("1")
-        warm, requests = self.obd("1")
-        self.assertEqual(cold[-1]["digest"], warm[-1]["digest"])
-        self.assertEqual(warm[-1]["reuse"]["manifests"], 1)
-        self.assertLessEqual(len(requests), 10, requests)
-        self.assertLessEqual(sum(size for *_, size in requests), 100_000, requests)
-        print(f"warm: {len(requests)} requests, {sum(size for *_, size in requests)} bytes")
-        self.check("1")
-
-    def test_one_layer_on_top(self):
-        """Of ten layers the last one changed: little more than that layer is read."""
-        self.push("1", range(10), files=300, size=40_000)
-        self.obd("1")
-        sizes = self.push("2", [*range(9), 99], files=300, size=40_000)
-        result, requests = self.obd("2")
-        self.assertEqual(result[-1]["reuse"]["layers"], 9)
-        read = sum(size for method, *_, size in requests if method == "GET")
-        self.assertLessEqual(read, sizes[-1] + sum(sizes[:-1]) // 50, requests)
-        cold, _ = self.obd("2", remember=[])
-        self.assertEqual(cold[-1]["digest"], result[-1]["digest"])
-        self.check("2")
 
     def test_artifact(self):
         """It is an OCI artifact that other tools read and move."""

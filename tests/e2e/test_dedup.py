@@ -64,7 +64,9 @@ class RegistryTestCase(TestCase):
         self.expect(0, OBDCTL, "check", "-r", f"{self.registry.host}/{name}", "-i", tag, "-o", f"{tag}_obd", "--plain")
 
 
-class Dedup(RegistryTestCase):
+class CostOfReuse:
+    """Tests of whatever it is that remembers."""
+
     def test_warm_costs_few_requests(self):
         """An image that was converted before: at most 10 requests and 100 KB, and the same digest."""
         self.push("1", range(10))
@@ -74,6 +76,8 @@ class Dedup(RegistryTestCase):
         self.assertEqual(warm[-1]["reuse"]["manifests"], 1)
         self.assertLessEqual(len(requests), 10, requests)
         self.assertLessEqual(sum(size for *_, size in requests), 100_000, requests)
+        print(f"warm: {len(requests)} requests, {sum(size for *_, size in requests)} bytes")
+        self.check("1")
 
     def test_one_layer_on_top(self):
         """Of ten layers the last one changed: little more than that layer is read."""
@@ -88,6 +92,8 @@ class Dedup(RegistryTestCase):
         self.assertEqual(cold[-1]["digest"], result[-1]["digest"])
         self.check("2")
 
+
+class Dedup(CostOfReuse, RegistryTestCase):
     def test_other_repository_is_mounted(self):
         """A layer of another repository of the registry is mounted, not moved."""
         self.push("1", range(3))

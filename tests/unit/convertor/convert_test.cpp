@@ -5,7 +5,6 @@
 #include "blockfs/ext4/metadata_store.h"
 #include "blockfs/layer_blob.h"
 #include "blockfs/layer_stack.h"
-#include "convertor/tag_converter.h"
 #include "tests/support/compression.h"
 #include "tests/support/tar_builder.h"
 #include "tests/unit/blockfs/ext4/tree_listing.h"
@@ -44,16 +43,13 @@ class Convert : public testing::Test {
 
   ConvertResult convert(const std::string& reference) { return convert(reference, {}); }
   ConvertResult convert(const std::string& reference, Settings settings, std::stop_token stop = {}) {
-    settings.options.vsize_gib = 1;
-    settings.options.work_directory = work_.path() / "work";
-    blockfs::WorkerPool pool(settings.threads);
-    ProgressBoard progress;
-    const Workshop workshop{.source = source_.repository(),
-                            .target = target_.repository(),
-                            .pool = pool,
-                            .progress = progress,
-                            .options = settings.options};
-    return convert_reference(workshop, reference, "out", std::move(stop));
+    return convertor::convert({.source = source_,
+                               .target = target_,
+                               .work_directory = work_.path() / "work",
+                               .reference = reference,
+                               .options = std::move(settings.options),
+                               .threads = settings.threads,
+                               .stop = std::move(stop)});
   }
   template <class Expected>
   std::string failure(const std::string& reference, const Settings& settings = {},

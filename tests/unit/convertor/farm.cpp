@@ -114,17 +114,12 @@ ConvertResult Farm::convert(const std::string& reference, const ConvertOptions& 
 
 ConvertResult Farm::convert(dedupdb::RecordStore& records, const std::string& reference,
                             ConvertOptions options) {
-  if (options.vsize_gib == 64) options.vsize_gib = 1;
-  options.work_directory = work_.path() / "work";
-  blockfs::WorkerPool pool(2);
-  ProgressBoard progress;
-  const Workshop workshop{.source = source_.repository(),
-                          .target = target_.repository(),
-                          .pool = pool,
-                          .progress = progress,
-                          .options = options,
-                          .records = &records};
-  return convert_reference(workshop, reference, "out", {});
+  return convertor::convert({.source = source_,
+                             .target = target_,
+                             .work_directory = work_.path() / "work",
+                             .reference = reference,
+                             .options = std::move(options),
+                             .records = &records});
 }
 
 std::vector<dedupdb::Row> Farm::rows(dedupdb::Table table) {

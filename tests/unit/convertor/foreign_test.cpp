@@ -5,7 +5,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "convertor/tag_converter.h"
 #include "tests/support/compression.h"
 #include "tests/support/fake_registry.h"
 #include "tests/support/streams.h"
@@ -32,18 +31,11 @@ class ForeignLayer : public testing::Test {
                        Digest::of(blob_).text());
   }
   ConvertResult convert(registry::ForeignBlobs* foreign, bool merge_index = false) {
-    blockfs::WorkerPool pool(2);
-    ProgressBoard progress;
-    const Workshop workshop{.source = source_.repository(),
-                            .target = target_.repository(),
-                            .pool = pool,
-                            .progress = progress,
-                            .options = {.vsize_gib = 1,
-                                        .oci = true,
-                                        .merge_index = merge_index,
-                                        .work_directory = work_.path() / "work"},
-                            .foreign = foreign};
-    return convert_reference(workshop, "in", "out", {});
+    return convertor::convert({.source = source_,
+                               .target = target_,
+                               .work_directory = work_.path() / "work",
+                               .options = {.oci = true, .merge_index = merge_index},
+                               .foreign = foreign});
   }
   std::string refusal() {
     try {

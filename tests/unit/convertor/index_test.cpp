@@ -4,7 +4,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "convertor/tag_converter.h"
 #include "tests/support/tar_builder.h"
 #include "tests/unit/convertor/layout_image.h"
 
@@ -27,16 +26,11 @@ class Indexes : public testing::Test {
     index_ = source_.add_index({amd64_, arm64_}, "index");
   }
   ConvertResult convert(const std::string& reference, ConvertOptions options) {
-    options.vsize_gib = 1;
-    options.work_directory = work_.path();
-    blockfs::WorkerPool pool(2);
-    ProgressBoard progress;
-    const Workshop workshop{.source = source_.repository(),
-                            .target = target_.repository(),
-                            .pool = pool,
-                            .progress = progress,
-                            .options = options};
-    return convert_reference(workshop, reference, "out", {});
+    return convertor::convert({.source = source_,
+                               .target = target_,
+                               .work_directory = work_.path(),
+                               .reference = reference,
+                               .options = std::move(options)});
   }
   Json result() { return Json::parse(target_.manifest("out")); }
 

@@ -106,4 +106,19 @@ std::vector<std::string> LayoutImages::files() const {
   return found;
 }
 
+ConvertResult convert(LayoutConversion conversion) {
+  if (conversion.options.vsize_gib == ConvertOptions().vsize_gib) conversion.options.vsize_gib = 1;
+  conversion.options.work_directory = std::move(conversion.work_directory);
+  blockfs::WorkerPool pool(conversion.threads);
+  ProgressBoard progress;
+  const Workshop workshop{.source = conversion.source.repository(),
+                          .target = conversion.target.repository(),
+                          .pool = pool,
+                          .progress = progress,
+                          .options = std::move(conversion.options),
+                          .records = conversion.records,
+                          .foreign = conversion.foreign};
+  return convert_reference(workshop, conversion.reference, "out", std::move(conversion.stop));
+}
+
 }  // namespace obd::convertor

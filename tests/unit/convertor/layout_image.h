@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "convertor/image.h"
+#include "convertor/tag_converter.h"
 #include "registry/registry.h"
 #include "tests/support/memory.h"
 #include "tests/support/temporary_directory.h"
@@ -49,5 +49,19 @@ class LayoutImages {
   const std::filesystem::path path_;
   std::unique_ptr<registry::Repository> repository_;
 };
+
+/// From one layout to the tag "out" of another, on a disk of 1 GiB unless the options say otherwise.
+struct LayoutConversion {
+  LayoutImages& source;
+  LayoutImages& target;
+  std::filesystem::path work_directory;
+  std::string reference = "in";
+  ConvertOptions options = {};  // but for the work directory
+  dedupdb::RecordStore* records = nullptr;
+  registry::ForeignBlobs* foreign = nullptr;
+  size_t threads = 2;
+  std::stop_token stop = {};
+};
+ConvertResult convert(LayoutConversion conversion);
 
 }  // namespace obd::convertor
