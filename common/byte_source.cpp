@@ -57,8 +57,9 @@ void copy_bytes(const ByteSource& from, ByteSink& to) {
   }
 }
 
+// O_NONBLOCK: opening a FIFO would wait for its writer. A file is not affected.
 FileSource::FileSource(const std::filesystem::path& path)
-    : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), name_(path.string()) {
+    : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)), name_(path.string()) {
   if (!fd_) throw IoError::from_errno(fmt::format("opening {}", name_), errno);
   struct stat status {};
   if (::fstat(fd_.get(), &status) != 0) throw IoError::from_errno(fmt::format("reading {}", name_), errno);

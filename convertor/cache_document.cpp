@@ -18,8 +18,9 @@ static_assert(kMaxRecords * kMaxRecordBytes < registry::kMaxManifestBytes / 2);
 
 uint64_t number_field(const Json& object, const char* name, const std::string& what) {
   const auto field = object.is_object() ? object.find(name) : object.end();
-  if (field == object.end() || !field->is_number_unsigned()) {
-    throw DataError(fmt::format("{}: '{}' is no number", what, name));
+  const bool is_number = field != object.end() && field->is_number_unsigned();
+  if (!is_number || field->get<uint64_t>() > INT64_MAX) {
+    throw DataError(fmt::format("{}: '{}' is no number up to 2^63-1", what, name));
   }
   return field->get<uint64_t>();
 }

@@ -74,11 +74,19 @@ std::vector<std::string> parse_urls(const Json& descriptor, const std::string& w
   return urls;
 }
 
+Digest parse_digest(const std::string& text, const std::string& what) {
+  try {
+    return Digest::parse(text);
+  } catch (const DataError& error) {
+    throw DataError(fmt::format("{}: {}", what, error.what()));
+  }
+}
+
 Descriptor parse_descriptor(const Json& json, const std::string& what) {
   const Json& size = member(json, "size", what);
   if (!size.is_number_unsigned()) throw DataError(fmt::format("{}: 'size' is not a number of bytes", what));
   Descriptor descriptor{.media_type = text_member(json, "mediaType", what),
-                        .digest = Digest::parse(text_member(json, "digest", what)),
+                        .digest = parse_digest(text_member(json, "digest", what), what),
                         .size = size.get<uint64_t>()};
   if (descriptor.size > INT64_MAX) throw DataError(fmt::format("{}: 'size' is out of range", what));
   if (json.contains("annotations") && json.at("annotations").is_object()) {
@@ -173,6 +181,10 @@ ManifestKind manifest_kind(const std::string& media_type) {
   }
   if (media_type == media_type::kOciIndex || media_type == media_type::kDockerIndex)
     return ManifestKind::kIndex;
+  if (media_type.starts_with("application/vnd.docker.distribution.manifest.v1")) {
+    throw DataError(
+        "the manifest has schema 1, which gives no diff IDs; push the image again with a tool of today");
+  }
   throw DataError(fmt::format("media type '{}' is neither an image manifest nor an index", media_type));
 }
 
@@ -208,7 +220,7 @@ ImageConfig parse_config(std::string_view bytes, const Digest& digest) {
   ImageConfig config{.diff_ids = {}, .platform = parse_platform(json)};
   for (const Json& diff_id : list_member(rootfs, "diff_ids", kMaxLayers, what)) {
     if (!diff_id.is_string()) throw DataError(fmt::format("{}: a diff ID is not a text", what));
-    config.diff_ids.push_back(Digest::parse(diff_id.get<std::string>()));
+    config.diff_ids.push_back(parse_digest(diff_id.get<std::string>(), what));
   }
   return config;
 }
@@ -216,6 +228,12 @@ ImageConfig parse_config(std::string_view bytes, const Digest& digest) {
 bool is_attestation(const Descriptor& descriptor) {
   const auto type = descriptor.annotations.find("vnd.docker.reference.type");
   return type != descriptor.annotations.end() && type->second == "attestation-manifest";
+}
+
+bool is_overlaybd(const ImageManifest& manifest) {
+  return std::any_of(manifest.layers.begin(), manifest.layers.end(), [](const Descriptor& layer) {
+    return layer.annotations.contains(annotation::kVersion);
+  });
 }
 
 bool is_foreign_layer(const Descriptor& layer) {

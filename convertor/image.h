@@ -58,8 +58,8 @@ struct ImageIndex {
 enum class ManifestKind { kImage, kIndex };
 ManifestKind manifest_kind(const std::string& media_type);
 
-/// Parse and check: sizes, digests and URLs in form, counts within bounds. Throw DataError that names the
-/// digest.
+/// Parse and check: sizes, digests, URLs and the config's media type in form, counts within bounds. Throw
+/// DataError that names the digest.
 ImageManifest parse_manifest(const registry::Manifest& manifest);
 ImageIndex parse_index(const registry::Manifest& manifest);
 /// `manifest` is named in messages; rootfs.type must be "layers".
@@ -67,6 +67,9 @@ ImageConfig parse_config(std::string_view bytes, const Digest& digest);
 
 /// Whether an index entry is an attestation (a statement about an image), not an image.
 bool is_attestation(const Descriptor& descriptor);
+
+/// Whether its layers are overlaybd's, so that there is nothing to convert.
+bool is_overlaybd(const ImageManifest& manifest);
 
 /// Throws DataError for a media type that is no layer of ours to read. How it is compressed, its bytes say.
 void require_layer_type(const std::string& media_type);

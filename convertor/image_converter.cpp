@@ -65,9 +65,11 @@ class ImageBuild {
   void apply(size_t index);
   [[noreturn]] void advise_size(const blockfs::LayerDoesNotFit& full, size_t next);
   void reopen_disk();
-  void publish_layers(std::stop_token stop);
+  void publish_layers();
   void publish(Pending& pending, std::stop_token stop);
-  void keep_copy(const std::string& name, const std::function<void(ByteSink&)>& write) const;
+  /// `index`: none is the separate base layer.
+  void keep_copy(std::optional<size_t> index, const registry::BlobId& blob,
+                 const std::function<void(ByteSink&)>& write) const;
   std::optional<Digest> below(size_t index) const;
   void make_manifest();
   std::string layer_name(size_t index) const;
@@ -137,9 +139,7 @@ void ImageBuild::publish_base() {
   if (!context_.base) return;
   if (options_.upload) context_.base->publish(workshop_.target, outer_stop_);
   if (options_.reserve) {
-    const Digest& digest = context_.base->blob().digest;
-    keep_copy(fmt::format("0000_{}.overlaybd.commit.tar", digest.brief()),
-              [this](ByteSink& out) { context_.base->write(out); });
+    keep_copy(std::nullopt, context_.base->blob(), [this](ByteSink& out) { context_.base->write(out); });
   }
   ground_.push_back(context_.base->layer());
 }
@@ -158,8 +158,17 @@ size_t ImageBuild::reuse_layers() {
 }
 
 bool ImageBuild::reuse_layer(size_t index) {
-  const auto blob = context_.reuse->find_layer(context_.identity(image_, index, below(index)), outer_stop_);
+  const Descriptor& layer = image_.manifest.layers[index];
+  const auto blob = context_.reuse->find_layer(
+      context_.identity(image_, index, below(index)),
+      [&] { return workshop_.source.has_blob(layer.blob(), outer_stop_); }, outer_stop_);
   if (!blob) return false;
+  if (options_.reserve) {
+    keep_copy(index, *blob, [&](ByteSink& out) {
+      workshop_.target.pull_blob(
+          *blob, [&](std::span<const std::byte> data) { out.append(data); }, outer_stop_);
+    });
+  }
   result_.layers.push_back({.source_digest = image_.manifest.layers[index].digest,
                             .converted = layer_descriptor(*blob, context_.media_types()),
                             .applied = {},
@@ -225,12 +234,12 @@ void ImageBuild::apply(size_t index) {
       .uuid = blockfs::lsmt_uuid(image_.chain_ids[index]),
       .parent_uuid = context_.identity(image_, index, std::nullopt).parent_uuid,
   };
-  auto pending = std::make_shared<Pending>(
-      Pending{.output = std::make_unique<LayerOutput>(new_spool(), options_.zfile, identity, workshop_.pool,
-                                                      stages_.token()),
-              .layer = {.source_digest = image_.manifest.layers[index].digest, .converted = {}},
-              .index = index,
-              .lease = std::move(lease_)});
+  auto pending = std::make_shared<Pending>(Pending{
+      .output =
+          std::make_unique<LayerOutput>(new_spool(), options_.zfile, identity, workshop_.pool, outer_stop_),
+      .layer = {.source_digest = image_.manifest.layers[index].digest, .converted = {}},
+      .index = index,
+      .lease = std::move(lease_)});
   blockfs::LayerTar tar(layer_name(index), *source);
   try {
     pending->layer.applied =
@@ -288,10 +297,12 @@ void ImageBuild::apply_all(size_t first) {
   unpublished_.close();
 }
 
-void ImageBuild::keep_copy(const std::string& name, const std::function<void(ByteSink&)>& write) const {
+void ImageBuild::keep_copy(std::optional<size_t> index, const registry::BlobId& blob,
+                           const std::function<void(ByteSink&)>& write) const {
   Spool copy({.directory = directory()});
   write(copy);
-  copy.publish_as(directory() / name);
+  copy.publish_as(directory() /
+                  fmt::format("{:04}_{}.overlaybd.commit.tar", index ? *index + 1 : 0, blob.digest.brief()));
 }
 
 void ImageBuild::publish(Pending& pending, std::stop_token stop) {
@@ -304,8 +315,7 @@ void ImageBuild::publish(Pending& pending, std::stop_token stop) {
   const registry::BlobId blob{
       options_.upload ? workshop_.target.push_spool(spool, stop) : spool->digest(stop), spool->size()};
   if (options_.reserve) {
-    keep_copy(fmt::format("{:04}_{}.overlaybd.commit.tar", pending.index + 1, blob.digest.brief()),
-              [&](ByteSink& out) { copy_bytes(*spool, out); });
+    keep_copy(pending.index, blob, [&](ByteSink& out) { copy_bytes(*spool, out); });
   }
   if (context_.reuse) context_.reuse->record_layer(identity, blob, stop);
   pending.lease.reset();
@@ -323,8 +333,9 @@ void ImageBuild::publish(Pending& pending, std::stop_token stop) {
   published_changed_.notify_all();
 }
 
-void ImageBuild::publish_layers(std::stop_token stop) {
-  while (const auto pending = unpublished_.pop(stop)) publish(**pending, stop);
+/// Goes on when a later layer fails: what is finished will be found by the next run.
+void ImageBuild::publish_layers() {
+  while (const auto pending = unpublished_.pop(outer_stop_)) publish(**pending, outer_stop_);
 }
 
 void ImageBuild::make_manifest() {
@@ -357,7 +368,7 @@ ConvertedImage ImageBuild::run() {
 void ImageBuild::make_layers(size_t first) {
   show_progress(first);
   started_ = first;
-  stages_.start("publish", [this](std::stop_token stop) { publish_layers(std::move(stop)); });
+  stages_.start("publish", [this](const std::stop_token&) { publish_layers(); });
   try {
     apply_all(first);
   } catch (const Cancelled&) {
@@ -365,6 +376,7 @@ void ImageBuild::make_layers(size_t first) {
     throw;
   } catch (...) {
     stages_.fail(std::current_exception());
+    unpublished_.close();
   }
   stages_.join();
 }

@@ -34,7 +34,7 @@ bool proves_itself(const RunContext& context, const SourceImage& image, const st
     // A registry looks for itself when the manifest is pushed.
     if (!target.location() && !target.has_blob(layers[i].blob(), stop)) return false;
     if (!context.reuse->is_recorded(identity, layers[i].blob(), stop)) return false;
-    if (top && !context.reuse->is_layer(identity, layers[i].blob())) return false;
+    if (top && !context.reuse->is_layer(identity, layers[i].blob(), stop)) return false;
     below = layers[i].digest;
   }
   return true;
@@ -55,7 +55,13 @@ std::optional<ConvertedImage> find_converted_image(const RunContext& context,
                                    {.media_type = type, .digest = row->digest, .size = row->size}, stop);
     return std::nullopt;
   };
-  const auto candidate = pull_if_there(context.workshop.target, *row, stop);
+  std::optional<registry::Manifest> candidate;
+  try {
+    candidate = pull_if_there(context.workshop.target, *row, stop);
+  } catch (const NetworkError& error) {  // whether it is there is not known: the image can still be made
+    spdlog::info("manifest not reused cause=\"{}\"", error.what());
+    return std::nullopt;
+  }
   if (!candidate || candidate->media_type != type) return forget();
   const SourceImage image =
       read_source_image(context.workshop.source_place(), source, context.workshop.options, stop);
@@ -69,6 +75,9 @@ std::optional<ConvertedImage> find_converted_image(const RunContext& context,
   RewrittenImage expected = rewrite_image(source.bytes, image.config_bytes, context.form(source), layers);
   if (expected.manifest_bytes != candidate->bytes || !proves_itself(context, image, layers, stop))
     return forget();
+  // The rest of what the manifest names: who collected garbage may have spared the layers alone.
+  if (context.base) context.base->publish(context.workshop.target, stop);
+  context.workshop.target.push_bytes(expected.config_bytes, stop);
 
   ConvertedImage converted{.source_digest = source.digest,
                            .platform = image.config.platform,
@@ -83,7 +92,6 @@ std::optional<ConvertedImage> find_converted_image(const RunContext& context,
                                 .applied = {},
                                 .reused = true});
   }
-  context.reuse->count_manifest();
   return converted;
 }
 

@@ -8,31 +8,34 @@ namespace obd::convertor {
 namespace {
 
 constexpr int kMaxDepth = 4;
-
-void copy(registry::Repository& source, registry::Repository& target, const Descriptor& descriptor, int depth,
-          const std::stop_token& stop) {
-  if (depth > kMaxDepth) throw DataError(fmt::format("indexes are nested more than {} deep", kMaxDepth));
-  const registry::Manifest manifest = source.pull_manifest(descriptor.digest.text(), stop);
-  if (manifest_kind(manifest.media_type) == ManifestKind::kIndex) {
-    for (const Descriptor& child : parse_index(manifest).manifests)
-      copy(source, target, child, depth + 1, stop);
-  } else {
-    const ImageManifest image = parse_manifest(manifest);
-    registry::copy_blob(source, target, image.config.blob(), stop);
-    for (const Descriptor& layer : image.layers) {
-      // What may not be distributed stays where its URLs are, as in a push by Docker.
-      if (layer.urls.empty()) registry::copy_blob(source, target, layer.blob(), stop);
-    }
-  }
-  target.push_manifest(std::nullopt, manifest.media_type, manifest.bytes, stop);
-}
+constexpr size_t kMaxManifests = 10'000;
 
 }  // namespace
 
-void copy_manifest(registry::Repository& source, registry::Repository& target, const Descriptor& manifest,
-                   const std::stop_token& stop) {
-  if (&source == &target || source.name() == target.name()) return;
-  copy(source, target, manifest, 0, stop);
+void ManifestCopier::copy(const Descriptor& manifest, const std::stop_token& stop) {
+  if (&source_ == &target_ || source_.name() == target_.name()) return;
+  copy(manifest, 0, stop);
+}
+
+void ManifestCopier::copy(const Descriptor& descriptor, int depth, const std::stop_token& stop) {
+  if (copied_.contains(descriptor.digest)) return;
+  if (depth > kMaxDepth) throw DataError(fmt::format("indexes are nested more than {} deep", kMaxDepth));
+  if (copied_.size() == kMaxManifests) {
+    throw DataError(fmt::format("an index leads to more than {} manifests", kMaxManifests));
+  }
+  const registry::Manifest manifest = source_.pull_manifest(descriptor.digest.text(), stop);
+  if (manifest_kind(manifest.media_type) == ManifestKind::kIndex) {
+    for (const Descriptor& child : parse_index(manifest).manifests) copy(child, depth + 1, stop);
+  } else {
+    const ImageManifest image = parse_manifest(manifest);
+    registry::copy_blob(source_, target_, image.config.blob(), stop);
+    for (const Descriptor& layer : image.layers) {
+      // What may not be distributed stays where its URLs are, as in a push by Docker.
+      if (layer.urls.empty()) registry::copy_blob(source_, target_, layer.blob(), stop);
+    }
+  }
+  target_.push_manifest(std::nullopt, manifest.media_type, manifest.bytes, stop);
+  copied_.insert(descriptor.digest);
 }
 
 }  // namespace obd::convertor

@@ -32,7 +32,8 @@ dedupdb::Place place_of(const registry::Repository& repository) {
 }
 
 dedupdb::Key key_of(const LayerIdentity& identity) {
-  return {identity.chain_id, std::string(Digest::of("layer\n" + identity.lineage).hex())};
+  const std::string made_of = fmt::format("layer\n{}\n{}", identity.source_digest.text(), identity.lineage);
+  return {identity.chain_id, std::string(Digest::of(made_of).hex())};
 }
 
 dedupdb::Key manifest_key(const Digest& source, const std::string& recipe) {
@@ -73,7 +74,8 @@ void Reuse::forget_layer(const dedupdb::Place& place, const dedupdb::Key& key, c
   });
 }
 
-bool Reuse::is_layer(const LayerIdentity& identity, const registry::BlobId& blob) {
+bool Reuse::is_layer(const LayerIdentity& identity, const registry::BlobId& blob,
+                     const std::stop_token& stop) {
   try {
     const blockfs::LsmtHeader trailer = blockfs::read_layer_trailer(*target_.open_blob(blob));
     return trailer.user_tag == identity.lineage && trailer.uuid == blockfs::lsmt_uuid(identity.chain_id) &&
@@ -83,18 +85,30 @@ bool Reuse::is_layer(const LayerIdentity& identity, const registry::BlobId& blob
   } catch (const IoError& error) {  // a layout that lacks it
     spdlog::info("not reused blob={} cause=\"{}\"", blob.digest.brief(), error.what());
   } catch (const NetworkError& error) {
-    if (error.http_status() != 404) throw;
+    // A registry that is asked for what is beyond the end of a blob may break off instead of saying so.
+    const bool is_missing = error.http_status() == 404 || error.http_status() == 410;
+    if (!is_missing && target_.has_blob(blob, stop)) throw;
     spdlog::info("not reused blob={} cause=\"{}\"", blob.digest.brief(), error.what());
   }
   return false;
+}
+
+/// Where that fails the layer can still be made.
+bool Reuse::mount(const registry::BlobId& blob, const std::string& repo, const std::stop_token& stop) {
+  try {
+    return target_.mount_blob(blob, repo, stop);
+  } catch (const NetworkError& error) {
+    spdlog::info("not mounted blob={} from={} cause=\"{}\"", blob.digest.brief(), repo, error.what());
+    return false;
+  }
 }
 
 bool Reuse::try_record(const LayerIdentity& identity, const dedupdb::LayerRecord& record,
                        const std::stop_token& stop) {
   const registry::BlobId blob{record.digest, record.size};
   const dedupdb::Key key = key_of(identity);
-  if (record.repo != place_.repo && !target_.mount_blob(blob, record.repo, stop)) return false;
-  if (!is_layer(identity, blob)) {
+  if (record.repo != place_.repo && !mount(blob, record.repo, stop)) return false;
+  if (!is_layer(identity, blob, stop)) {
     forget_layer({place_.host, record.repo}, key, record.digest, stop);
     return false;
   }
@@ -103,11 +117,12 @@ bool Reuse::try_record(const LayerIdentity& identity, const dedupdb::LayerRecord
 }
 
 std::optional<registry::BlobId> Reuse::find_layer(const LayerIdentity& identity,
+                                                  const std::function<bool()>& source_has_it,
                                                   const std::stop_token& stop) {
   /// The same blob may stand in thousands of repositories: a few that cannot be mounted say enough.
   constexpr size_t kMaxTries = 4;
   const auto records = consult([&] { return store_.find_layers(place_, key_of(identity), stop); });
-  if (!records) return std::nullopt;
+  if (!records || records->empty() || !source_has_it()) return std::nullopt;
   for (size_t i = 0; i < std::min(records->size(), kMaxTries); ++i) {
     const dedupdb::LayerRecord& record = (*records)[i];
     if (!try_record(identity, record, stop)) continue;
@@ -139,7 +154,7 @@ std::unique_ptr<dedupdb::Lease> Reuse::lease_layer(const Digest& chain_id, const
   const std::string name = fmt::format("{}\n{}\n{}", place_.host, chain_id.text(), options);
   auto lease = consult([&] { return store_.acquire(name, false, stop); });
   if (!lease || *lease || !wait) return lease ? std::move(*lease) : nullptr;
-  spdlog::info("another converter makes the layer with chain ID {}: waiting for it", chain_id.brief());
+  spdlog::warn("another converter makes the layer with chain ID {}: waiting for it", chain_id.brief());
   lease = consult([&] { return store_.acquire(name, true, stop); });
   return lease ? std::move(*lease) : nullptr;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -35,12 +36,16 @@ class Reuse {
   /// Both must outlive this. `target`: where what is reused has to be.
   Reuse(dedupdb::RecordStore& store, registry::Repository& target, bool required);
 
-  /// The layer's blob, which is in the target then, mounted if need be.
-  std::optional<registry::BlobId> find_layer(const LayerIdentity& identity, const std::stop_token& stop);
+  /// The layer's blob, which is in the target then, mounted if need be. `source_has_it`: whether the source
+  /// layer can be had where the image is; asked only if there is something to be reused, which is not for who
+  /// knows a layer's digest alone.
+  std::optional<registry::BlobId> find_layer(const LayerIdentity& identity,
+                                             const std::function<bool()>& source_has_it,
+                                             const std::stop_token& stop);
   /// Whether the store says of that blob that it is this layer; the blob is not looked at.
   bool is_recorded(const LayerIdentity& identity, const registry::BlobId& blob, const std::stop_token& stop);
   /// Whether the blob, looked at, is this layer.
-  bool is_layer(const LayerIdentity& identity, const registry::BlobId& blob);
+  bool is_layer(const LayerIdentity& identity, const registry::BlobId& blob, const std::stop_token& stop);
   /// The blob must be in the target, complete and verified.
   void record_layer(const LayerIdentity& identity, const registry::BlobId& blob, const std::stop_token& stop);
 
@@ -69,6 +74,7 @@ class Reuse {
   auto consult(Ask ask) -> std::optional<decltype(ask())>;
   void forget_layer(const dedupdb::Place& place, const dedupdb::Key& key, const Digest& digest,
                     const std::stop_token& stop);
+  bool mount(const registry::BlobId& blob, const std::string& repo, const std::stop_token& stop);
   bool try_record(const LayerIdentity& identity, const dedupdb::LayerRecord& record,
                   const std::stop_token& stop);
 

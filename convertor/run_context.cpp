@@ -31,7 +31,8 @@ ResultForm RunContext::form(const registry::Manifest& source) const {
 LayerIdentity RunContext::identity(const SourceImage& image, size_t index,
                                    const std::optional<Digest>& below) const {
   const std::string bottom_uuid = base ? base->uuid() : "";
-  return {.chain_id = image.chain_ids[index],
+  return {.source_digest = image.manifest.layers[index].digest,
+          .chain_id = image.chain_ids[index],
           .lineage = fmt::format("{} below={}", workshop.options.layer_key(), below ? below->text() : "none"),
           .virtual_bytes = workshop.options.vsize_gib << 30,
           .parent_uuid = index == 0 ? bottom_uuid : blockfs::lsmt_uuid(image.chain_ids[index - 1])};

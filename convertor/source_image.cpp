@@ -18,12 +18,20 @@ namespace {
       hosts.empty() ? "the registry, since it has no URL that can be asked" : hosts));
 }
 
+void require_config_type(const Descriptor& config, const registry::Manifest& manifest) {
+  if (config.media_type == registry::media_type::kOciConfig) return;
+  if (config.media_type == registry::media_type::kDockerConfig) return;
+  throw DataError(fmt::format("manifest {}: its config has the media type '{}': it is an artifact, no image",
+                              manifest.digest.text(), config.media_type));
+}
+
 }  // namespace
 
 SourceImage read_source_image(const SourcePlace& source, const registry::Manifest& manifest,
                               const ConvertOptions& options, const std::stop_token& stop) {
   refuse_cache(manifest);
   SourceImage image{.manifest = parse_manifest(manifest), .config_bytes = {}, .config = {}, .chain_ids = {}};
+  require_config_type(image.manifest.config, manifest);
   image.config_bytes = registry::pull_small_blob(source.repository, image.manifest.config.blob(), stop);
   image.config = parse_config(image.config_bytes, image.manifest.config.digest);
   const std::string what = fmt::format("manifest {}", manifest.digest.text());

@@ -26,9 +26,9 @@ struct SourceImage {
   std::vector<Digest> chain_ids;  // one for each layer
 };
 
-/// Throws DataError for an image that cannot be converted: no layers, layers and diff IDs that do not match
-/// in number, a layer of unknown type, a foreign layer unless they are allowed; CapacityError for more layers
-/// than overlaybd readers accept.
+/// Throws DataError for an image that cannot be converted: an artifact, no layers, layers and diff IDs that
+/// do not match in number, a layer of unknown type, a foreign layer unless they are allowed; CapacityError
+/// for more layers than overlaybd readers accept.
 SourceImage read_source_image(const SourcePlace& source, const registry::Manifest& manifest,
                               const ConvertOptions& options, const std::stop_token& stop);
 

@@ -14,7 +14,7 @@ struct ConvertResult {
   Descriptor root;  // the manifest or index that was tagged
   bool is_index = false;
   std::vector<ConvertedImage> images;
-  /// Index entries that are no images (attestations), left out.
+  /// Index entries left out: attestations, and images that are converted already.
   std::vector<Digest> skipped;
   ReuseCounts reuse = {};
 };

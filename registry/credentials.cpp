@@ -214,7 +214,7 @@ std::optional<Credential> find_credential(const RepositoryName& repository,
                                           const HelperLimits& limits) {
   for (const AuthFile& file : files) {
     const auto text = read_file(file);
-    if (!text) continue;
+    if (!text || text->find_first_not_of(" \t\r\n") == std::string::npos) continue;  // logged out of all
     if (auto found = find_in_file(repository, file, *text, stop, limits)) {
       spdlog::debug("credential registry={} file={}", repository.host(), file.path.string());
       return found;

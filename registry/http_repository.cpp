@@ -34,15 +34,8 @@ class BytesSource final : public ByteSource {
   std::string_view bytes_;
 };
 
-HttpResponse send_manifest(RegistryClient& client, const Call& call, const std::stop_token& stop) {
-  try {
-    return client.send(call, stop);
-  } catch (const NetworkError& error) {
-    const bool missing =
-        std::string_view(error.what()).find("MANIFEST_BLOB_UNKNOWN") != std::string_view::npos;
-    if (missing) throw MissingBlobError(error);
-    throw;
-  }
+void require_tag(const std::optional<std::string>& tag) {
+  if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
 }
 
 /// Refuses content that is not what was asked for, or not what the registry says that it sends.
@@ -104,7 +97,7 @@ std::unique_ptr<ByteSource> HttpRepository::open_blob(const BlobId& blob) {
 }
 
 bool HttpRepository::has_blob(const BlobId& blob, std::stop_token stop) {
-  return uploader_.has(blob, stop);
+  return uploader_.has(blob, Access::kPull, stop);
 }
 
 bool HttpRepository::mount_blob(const BlobId& blob, const std::string& from_repository_path,
@@ -118,25 +111,25 @@ std::unique_ptr<Spool> HttpRepository::new_spool() {
 }
 
 Digest HttpRepository::push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) {
-  return uploader_.push(*spool, stop);
+  Digest digest = spool->digest(stop);
+  if (!uploader_.has({digest, spool->size()}, Access::kPush, stop)) uploader_.push(*spool, digest, stop);
+  return digest;
 }
 
 Digest HttpRepository::push_bytes(std::string_view content, std::stop_token stop) {
   Digest digest = Digest::of(content);
-  if (!uploader_.has({digest, content.size()}, stop))
-    uploader_.push_known(BytesSource(content), digest, stop);
+  if (!uploader_.has({digest, content.size()}, Access::kPush, stop))
+    uploader_.push_whole(BytesSource(content), digest, stop);
   return digest;
 }
 
-std::optional<Digest> HttpRepository::put_manifest(const std::optional<std::string>& tag,
-                                                   const std::string& media_type, std::string_view bytes,
-                                                   const std::optional<std::string>& if_match,
-                                                   const std::stop_token& stop) {
-  if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
-  Digest digest = Digest::of(bytes);
-  const auto referral = find_referral(bytes, media_type);
-  Call call{.request = {.method = "PUT",
-                        .url = client_->url(fmt::format("manifests/{}", tag.value_or(digest.text())), stop)},
+/// None where the tag is no longer in the state `if_match`.
+std::optional<HttpResponse> HttpRepository::put_manifest(const std::string& reference, const Digest& digest,
+                                                         const std::string& media_type,
+                                                         std::string_view bytes,
+                                                         const std::optional<std::string>& if_match,
+                                                         const std::stop_token& stop) {
+  Call call{.request = {.method = "PUT", .url = client_->url("manifests/" + reference, stop)},
             .access = Access::kPush};
   call.request.headers.push_back({"Content-Type", media_type});
   if (if_match) {
@@ -144,27 +137,46 @@ std::optional<Digest> HttpRepository::put_manifest(const std::optional<std::stri
     call.answers = {412};
   }
   call.request.body = body_of(bytes);
-  const HttpResponse response = send_manifest(*client_, call, stop);
+  HttpResponse response = client_->send(call, stop);
   if (!response.ok()) return std::nullopt;
   const auto stored = response.header("docker-content-digest");
   if (stored && Digest::is_valid(*stored) && *stored != digest.text()) {
     throw DataError(fmt::format("PUT {}: the registry stored {} instead of {}", response.url->redacted(),
                                 *stored, digest.text()));
   }
-  // A registry that knows subjects says so; for others, clients keep the list.
+  return response;
+}
+
+/// A registry that knows subjects says so; for others, clients keep the list.
+void HttpRepository::add_to_referrers(const std::optional<Referral>& referral, const HttpResponse& response,
+                                      const std::stop_token& stop) {
   if (referral && !response.header("oci-subject")) ReferrersClient(*client_).add(*referral, stop);
-  return digest;
 }
 
 Digest HttpRepository::push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                      std::string_view bytes, std::stop_token stop) {
-  return put_manifest(tag, media_type, bytes, std::nullopt, stop).value();
+  require_tag(tag);
+  Digest digest = Digest::of(bytes);
+  const auto referral = find_referral(bytes, media_type);
+  // The tag comes last: it stands for the whole.
+  if (!tag || referral) {
+    const auto response = put_manifest(digest.text(), digest, media_type, bytes, std::nullopt, stop);
+    add_to_referrers(referral, response.value(), stop);
+  }
+  if (tag) put_manifest(*tag, digest, media_type, bytes, std::nullopt, stop);
+  return digest;
 }
 
 bool HttpRepository::replace_manifest(const std::string& tag, const std::optional<Manifest>& expected,
                                       const std::string& media_type, std::string_view bytes,
                                       std::stop_token stop) {
-  return put_manifest(tag, media_type, bytes, expected ? expected->etag : std::nullopt, stop).has_value();
+  require_tag(tag);
+  const auto referral = find_referral(bytes, media_type);
+  const auto if_match = expected ? expected->etag : std::nullopt;
+  const auto response = put_manifest(tag, Digest::of(bytes), media_type, bytes, if_match, stop);
+  if (!response) return false;
+  add_to_referrers(referral, *response, stop);
+  return true;
 }
 
 std::vector<Referrer> HttpRepository::list_referrers(const Digest& subject, std::stop_token stop) {

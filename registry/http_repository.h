@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "registry/client.h"
+#include "registry/referrers.h"
 #include "registry/registry.h"
 #include "registry/upload.h"
 
@@ -36,10 +37,12 @@ class HttpRepository final : public Repository {
   std::vector<Referrer> list_referrers(const Digest& subject, std::stop_token stop) override;
 
  private:
-  /// None where the tag is no longer in the state `if_match`.
-  std::optional<Digest> put_manifest(const std::optional<std::string>& tag, const std::string& media_type,
-                                     std::string_view bytes, const std::optional<std::string>& if_match,
-                                     const std::stop_token& stop);
+  std::optional<HttpResponse> put_manifest(const std::string& reference, const Digest& digest,
+                                           const std::string& media_type, std::string_view bytes,
+                                           const std::optional<std::string>& if_match,
+                                           const std::stop_token& stop);
+  void add_to_referrers(const std::optional<Referral>& referral, const HttpResponse& response,
+                        const std::stop_token& stop);
 
   const std::shared_ptr<RegistryClient> client_;  // shared with the sources of open_blob()
   BlobUploader uploader_;

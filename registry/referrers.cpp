@@ -181,7 +181,8 @@ bool ReferrersClient::update(const Referral& referral, const std::stop_token& st
   if (!push_index(referral, index, stop)) return false;
   // Whoever had read the list before we wrote it writes it without our entry. That takes him a moment; that a
   // registry sends an ETag does not mean that it heeds If-Match, so this is never left out.
-  wait_for(client_.retry_policy().first_delay, stop);
+  const auto settle = client_.retry_policy().settle;
+  wait_for(random_delay(settle, 2 * settle), stop);
   return pull_index(referral.subject, stop).has(referral.referrer.manifest.digest);
 }
 

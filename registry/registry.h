@@ -56,13 +56,6 @@ using BlobConsumer = std::function<void(std::span<const std::byte>)>;
 /// The largest manifest, index or config that is read.
 inline constexpr uint64_t kMaxManifestBytes = 4 << 20;
 
-/// A manifest was refused because the repository lacks a blob that it names.
-class MissingBlobError : public NetworkError {
- public:
-  explicit MissingBlobError(const NetworkError& refusal)
-      : NetworkError(refusal.what(), refusal.http_status()) {}
-};
-
 /// One repository: behind HTTP, a directory in OCI image layout, or an archive. Everything below is pulled
 /// from it and pushed to it through this interface alone.
 ///
@@ -102,10 +95,10 @@ class Repository {
   /// A place to assemble a blob, laid out so that push_spool() is cheap: inside a layout, it is renamed.
   virtual std::unique_ptr<Spool> new_spool() = 0;
 
-  /// Publishes a spool of this repository's new_spool(), to which nothing is appended any more. Reads it back
-  /// once: digest and transfer are one pass where the protocol allows it. An upload session is cancelled if
-  /// this fails or is stopped. In a layout, which nobody cleans up, the blob gets its name with the next
-  /// manifest that is pushed; this repository can read it at once.
+  /// Publishes a spool of this repository's new_spool(), to which nothing is appended any more. Nothing is
+  /// sent if the repository has the blob. An upload session is cancelled if this fails or is stopped. In a
+  /// layout, which nobody cleans up, the blob gets its name with the next manifest that is pushed; this
+  /// repository can read it at once.
   virtual Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) = 0;
 
   /// Makes a pushed blob stay even if no manifest comes to name it. In a registry, every blob does, for a
@@ -117,8 +110,8 @@ class Repository {
 
   /// `tag`: none pushes by digest alone. The caller has pushed all that the manifest names. One with a
   /// `subject` is found by list_referrers() afterwards, also where the registry keeps no such list itself.
-  /// Throws MissingBlobError where the registry says that it lacks what the manifest names; not all of them
-  /// look.
+  /// A registry that looks whether it has what the manifest names, as not all of them do, refuses it with
+  /// one 4xx status or another.
   virtual Digest push_manifest(const std::optional<std::string>& tag, const std::string& media_type,
                                std::string_view bytes, std::stop_token stop) = 0;
 

@@ -19,6 +19,9 @@ struct RetryPolicy {
   std::chrono::milliseconds max_delay{20'000};
   /// The longest that Retry-After makes us wait.
   std::chrono::milliseconds max_retry_after{60'000};
+  /// No failure, but a wait too: before we look whether what others write as well (a list of referrers) is
+  /// still what we wrote. Whoever takes longer from his reading to his writing can undo ours.
+  std::chrono::milliseconds settle{500};
 
   bool operator==(const RetryPolicy&) const = default;
 };

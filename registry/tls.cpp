@@ -7,6 +7,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -132,7 +133,9 @@ void TlsContext::Material::add_authorities(const fs::path& file) {
 
 void TlsContext::Material::add_directory(const fs::path& directory) {
   const auto files = files_of(directory);
+  bool is_used = false;
   for (const fs::path& file : files) {
+    is_used |= file.extension() == ".crt" || file.extension() == ".cert";
     const auto with = [&](const char* extension) { return fs::path(file).replace_extension(extension); };
     if (file.extension() == ".crt") {
       add_authorities(file);
@@ -146,6 +149,10 @@ void TlsContext::Material::add_directory(const fs::path& directory) {
       throw UsageError(fmt::format("{}: its certificate {} is missing (a root CA is named *.crt)",
                                    file.string(), with(".cert").filename().string()));
     }
+  }
+  if (!is_used) {
+    spdlog::warn("{}: nothing in it is used: authorities are named *.crt, certificates *.cert and *.key",
+                 directory.string());
   }
 }
 

@@ -8,47 +8,29 @@
 #include <vector>
 
 #include "common/error.h"
-#include "registry/async_hash.h"
 #include "registry/upload_session.h"
 
 namespace obd::registry {
 
-/// Hashes content while it is read in order; what is read again is not hashed again.
-class HashingReader {
+/// Knows how far content was read.
+class TrackedReader {
  public:
-  explicit HashingReader(const ByteSource& content) : content_(content) {}
+  explicit TrackedReader(const ByteSource& content) : content_(content) {}
 
   void read_at(uint64_t offset, std::span<std::byte> out) {
-    OBD_CHECK(offset <= hashed_);
     content_.read_at(offset, out);
-    const uint64_t known = std::min<uint64_t>(out.size(), hashed_ - offset);
-    hash_.update(out.subspan(known));
-    hashed_ += out.size() - known;
+    read_ = std::max(read_, offset + out.size());
   }
-  uint64_t hashed() const { return hashed_; }
+  /// Up to which byte.
+  uint64_t read() const { return read_; }
   /// Whether more was read than when this was asked last. Restarts cannot make it true for ever.
-  bool advanced() { return std::exchange(seen_, hashed_) < hashed_; }
-  const ByteSource& content() const { return content_; }
-
-  /// Reads what nobody has read yet.
-  const Digest& digest(const std::stop_token& stop) {
-    if (digest_) return *digest_;
-    std::vector<std::byte> buffer(std::min<uint64_t>(kPieceBytes, content_.size() - hashed_));
-    while (hashed_ < content_.size()) {
-      if (stop.stop_requested()) throw Cancelled();
-      read_at(hashed_, std::span(buffer).first(std::min<uint64_t>(buffer.size(), content_.size() - hashed_)));
-    }
-    return digest_.emplace(hash_.finish());
-  }
+  bool advanced() { return std::exchange(seen_, read_) < read_; }
+  uint64_t size() const { return content_.size(); }
 
  private:
-  static constexpr uint64_t kPieceBytes = 256 << 10;
-
   const ByteSource& content_;
-  AsyncSha256 hash_;
-  uint64_t hashed_ = 0;
+  uint64_t read_ = 0;
   uint64_t seen_ = 0;
-  std::optional<Digest> digest_;
 };
 
 namespace {
@@ -77,34 +59,30 @@ bool may_start_anew(const NetworkError& error, Retries& retries) {
 
 }  // namespace
 
-Digest BlobUploader::push(const ByteSource& content, const std::stop_token& stop) {
-  HashingReader reader(content);
+void BlobUploader::push(const ByteSource& content, const Digest& digest, const std::stop_token& stop) {
+  TrackedReader reader(content);
   Retries retries(client_->retry_policy(), stop);
   while (!pieces_refused_) {
     try {
-      if (auto digest = push_in_pieces(reader, retries, stop)) return *digest;
+      if (push_in_pieces(reader, digest, retries, stop)) return;
     } catch (const NetworkError& error) {
       if (!retries.wait_after(error)) throw;
     }
   }
-  Digest digest = reader.digest(stop);
-  push_known(content, digest, stop);
-  return digest;
+  push_whole(content, digest, stop);
 }
 
-std::optional<Digest> BlobUploader::push_in_pieces(HashingReader& reader, Retries& retries,
-                                                   const std::stop_token& stop) {
+bool BlobUploader::push_in_pieces(TrackedReader& reader, const Digest& digest, Retries& retries,
+                                  const std::stop_token& stop) {
   UploadSession session(*client_, stop);
-  if (!send_pieces(session, reader, retries, stop)) return std::nullopt;
+  if (!send_pieces(session, reader, retries, stop)) return false;
   if (reader.advanced()) retries.made_progress();
-  Digest digest = reader.digest(stop);
-  if (!commit(session, {digest, reader.content().size()}, retries, stop)) return std::nullopt;
-  return digest;
+  return commit(session, {digest, reader.size()}, retries, stop);
 }
 
-bool BlobUploader::send_pieces(UploadSession& session, HashingReader& reader, Retries& retries,
+bool BlobUploader::send_pieces(UploadSession& session, TrackedReader& reader, Retries& retries,
                                const std::stop_token& stop) {
-  const uint64_t size = reader.content().size();
+  const uint64_t size = reader.size();
   const RequestBody body{.size = size, .read_at = [&](uint64_t offset, std::span<std::byte> out) {
                            reader.read_at(offset, out);
                          }};
@@ -114,7 +92,7 @@ bool BlobUploader::send_pieces(UploadSession& session, HashingReader& reader, Re
     try {
       if (broken) {
         const auto received = session.received(stop);
-        if (!received || *received > reader.hashed()) return false;
+        if (!received || *received > reader.read()) return false;
         position = *received;
         broken = false;
       }
@@ -163,7 +141,7 @@ bool BlobUploader::commit(UploadSession& session, const BlobId& blob, Retries& r
     } catch (const NetworkError& error) {
       if (!error.retryable() && !is_lost(error.http_status())) throw;
       // The answer may have been lost, and the session be gone when it is asked for again.
-      if (has_once(blob, stop)) return true;
+      if (has_once(blob, Access::kPush, stop)) return true;
       if (may_start_anew(error, retries)) return false;
       if (!retries.wait_after(error)) throw;
     }
@@ -198,7 +176,7 @@ bool BlobUploader::mount(const BlobId& blob, const std::string& from, const std:
   }
 }
 
-void BlobUploader::push_known(const ByteSource& content, const Digest& digest, const std::stop_token& stop) {
+void BlobUploader::push_whole(const ByteSource& content, const Digest& digest, const std::stop_token& stop) {
   with_retries(client_->retry_policy(), stop, [&] { put(content, digest, stop); });
 }
 
@@ -210,18 +188,18 @@ void BlobUploader::put(const ByteSource& content, const Digest& digest, const st
   session.put({digest, content.size()}, body, stop);
 }
 
-bool BlobUploader::has(const BlobId& blob, const std::stop_token& stop) {
-  return with_retries(client_->retry_policy(), stop, [&] { return has_once(blob, stop); });
+bool BlobUploader::has(const BlobId& blob, Access access, const std::stop_token& stop) {
+  return with_retries(client_->retry_policy(), stop, [&] { return has_once(blob, access, stop); });
 }
 
-bool BlobUploader::has_once(const BlobId& blob, const std::stop_token& stop) {
+bool BlobUploader::has_once(const BlobId& blob, Access access, const std::stop_token& stop) {
   const Url url = client_->url(fmt::format("blobs/{}", blob.digest.text()), stop);
-  HttpResponse response =
-      client_->send_once({.request = {.method = "HEAD", .url = url}, .answers = {404, 405}}, stop);
+  HttpResponse response = client_->send_once(
+      {.request = {.method = "HEAD", .url = url}, .access = access, .answers = {404, 405}}, stop);
   if (response.status == 405) {
     const auto enough = [](const HttpResponse&, std::span<const std::byte>) { return false; };
     response = client_->send_once(
-        {.request = {.method = "GET", .url = url, .sink = enough}, .answers = {404}}, stop);
+        {.request = {.method = "GET", .url = url, .sink = enough}, .access = access, .answers = {404}}, stop);
   }
   if (!response.ok()) return false;
   const auto length = response.header("content-length");

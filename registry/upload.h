@@ -9,7 +9,7 @@
 
 namespace obd::registry {
 
-class HashingReader;
+class TrackedReader;
 class UploadSession;
 
 /// Pushes blobs to one repository.
@@ -20,27 +20,29 @@ class BlobUploader {
  public:
   explicit BlobUploader(std::shared_ptr<RegistryClient> client) : client_(std::move(client)) {}
 
-  /// Reads `content` once, hashing it while it is sent; where the registry takes a blob only in one request
-  /// that names its digest, twice.
-  Digest push(const ByteSource& content, const std::stop_token& stop);
+  /// Pushes content in as large pieces as the registry takes, and goes on where a connection broke; in one
+  /// request where it takes no pieces.
+  void push(const ByteSource& content, const Digest& digest, const std::stop_token& stop);
 
-  /// Pushes content whose digest is known, in one request.
-  void push_known(const ByteSource& content, const Digest& digest, const std::stop_token& stop);
+  /// Pushes content in one request: for small content.
+  void push_whole(const ByteSource& content, const Digest& digest, const std::stop_token& stop);
 
   /// As Repository::mount_blob().
   bool mount(const BlobId& blob, const std::string& from, const std::stop_token& stop);
 
-  bool has(const BlobId& blob, const std::stop_token& stop);
+  /// `access`: what the requests that follow will need, so that one token serves all of them.
+  bool has(const BlobId& blob, Access access, const std::stop_token& stop);
 
  private:
-  /// None if the session was lost, or pieces are refused: what follows begins from the start.
-  std::optional<Digest> push_in_pieces(HashingReader& reader, Retries& retries, const std::stop_token& stop);
-  bool send_pieces(UploadSession& session, HashingReader& reader, Retries& retries,
+  /// False if the session was lost, or pieces are refused: what follows begins from the start.
+  bool push_in_pieces(TrackedReader& reader, const Digest& digest, Retries& retries,
+                      const std::stop_token& stop);
+  bool send_pieces(UploadSession& session, TrackedReader& reader, Retries& retries,
                    const std::stop_token& stop);
   bool commit(UploadSession& session, const BlobId& blob, Retries& retries, const std::stop_token& stop);
   /// After a request of `sent` bytes was too large. False if smaller ones cannot be made.
   bool shrink_chunks(uint64_t sent, uint64_t min_chunk_bytes);
-  bool has_once(const BlobId& blob, const std::stop_token& stop);
+  bool has_once(const BlobId& blob, Access access, const std::stop_token& stop);
   void put(const ByteSource& content, const Digest& digest, const std::stop_token& stop);
 
   const std::shared_ptr<RegistryClient> client_;

@@ -62,9 +62,7 @@ std::string LoadedImage::label() const {
 }
 
 bool LoadedImage::is_overlaybd() const {
-  return std::any_of(manifest.layers.begin(), manifest.layers.end(), [](const convertor::Descriptor& layer) {
-    return layer.annotations.contains(convertor::annotation::kVersion);
-  });
+  return convertor::is_overlaybd(manifest);
 }
 
 void prefer(LoadedTree& tree, ImageKind kind) {

@@ -70,6 +70,11 @@ std::optional<registry::Credential> read_credential(const cxxopts::ParseResult& 
           fmt::format("--{0}username has a password already: leave it out, or --{0}password-stdin", prefix));
     }
     credential.password = read_password(in);
+  } else if (user.find(':') == std::string::npos) {
+    throw UsageError(fmt::format(
+        "--{0}username has no password: --{0}password-stdin reads one. For a login that is in an auth file "
+        "leave out both",
+        prefix));
   }
   return credential;
 }

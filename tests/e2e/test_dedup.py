@@ -1,6 +1,7 @@
 """Conversions that find what others made: through a real registry and a database in a file."""
 
 import concurrent.futures
+import hashlib
 import json
 import multiprocessing
 import random
@@ -137,6 +138,46 @@ class Dedup(CostOfReuse, RegistryTestCase):
         self.assertEqual(sorted(bare), sorted(row for row in rows.execute("select * from overlaybd_layers").fetchall()
                                               if "+" not in row[2]))
         rows.close()
+
+    def test_rows_of_a_wrong_size(self):
+        """A row that says another size than the blob has, or a blob that was cut off: the layer is made anew."""
+        self.push("1", range(3))
+        cold, _ = self.obd("1")
+        for change in ("data_size + 1000000", "data_size / 2", "9223372036854775807"):
+            rows = sqlite3.connect(self.dir / "layers.db")
+            rows.execute(f"update overlaybd_layers set data_size = {change}")
+            rows.execute("delete from overlaybd_manifests")
+            rows.commit()
+            rows.close()
+            again, _ = self.obd("1")
+            self.assertEqual(cold[-1]["digest"], again[-1]["digest"], change)
+            self.assertEqual(0, again[-1]["reuse"]["layers"], change)
+        digest = [line for line in cold if line["type"] == "layer"][2]["digest"].removeprefix("sha256:")
+        blob = next((self.dir / "registry").rglob(f"{digest}/data"))
+        whole = blob.read_bytes()
+        blob.write_bytes(whole[:len(whole) // 2])
+        again, _ = self.obd("1")
+        self.assertEqual(cold[-1]["digest"], again[-1]["digest"])
+        blob.write_bytes(whole)
+        self.check("1")
+
+    def test_diff_ids_of_others(self):
+        """An image whose config claims the diff IDs of a private image gets none of its content."""
+        self.push("1", range(2), name="private/app")
+        self.obd("1", name="private/app")
+        mine = [layer(7), layer(8)]
+        for number, made in enumerate(mine):
+            made.diff_id = "sha256:" + hashlib.sha256(layer(number).tar()).hexdigest()
+        claim = Layout(str(self.dir / "claim"))
+        claim.tag("test", claim.image(mine))
+        claim.finish()
+        self.expect(0, "skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{self.dir / 'claim'}:test",
+                    f"docker://{self.registry.host}/public/app:1")
+        before = len(self.registry.requests())
+        self.expect(3, CONVERTOR, "-r", f"{self.registry.host}/public/app", "-i", "1", "-o", "1_obd", "--plain",
+                    *self.remember)
+        self.assertFalse([path for method, path, *_ in self.registry.requests()[before:]
+                          if method == "POST" and "mount=" in path])
 
     def test_converters_at_once_make_each_layer_once(self):
         """Eight processes, images that share layers: no layer is made twice."""

@@ -1,5 +1,6 @@
 """Against a real registry: skopeo pushes, convertor converts, skopeo and umoci pull."""
 
+import concurrent.futures
 import io
 import json
 import shutil
@@ -8,7 +9,7 @@ import tarfile
 from tests.e2e.support import (BLOB_DIGEST, BLOB_SIZE, CONVERTOR, OBDCTL, VERSION, Registry, TestCase, image,
                                read_blob, run)
 from tests.images.cases import CASES
-from tests.images.layout import DOCKER, OCI
+from tests.images.layout import DOCKER, OCI, Layer, Layout
 
 NAMES = ("replaced", "compressions", "framing", "hardlinks", "whiteout-order", "xattrs", "random-05", "many-layers",
          "docker-types")
@@ -119,6 +120,72 @@ class RealRegistry(TestCase):
                             CASES["random-08"].vsize, *arguments)
                 seen.add(self.raw_manifest(f"{repository}:out"))
             self.assertEqual(1, len(seen))
+
+    def push_index(self, registry, name, tag):
+        """An index of images for two platforms; their manifests' digests."""
+        layout = Layout(str(self.dir / f"index-{tag}"))
+        entries = []
+        for architecture in ("amd64", "arm64"):
+            platform = {"architecture": architecture, "os": "linux"}
+            entry = layout.image([Layer().file(b"file", architecture.encode() * 1000)], platform=platform)
+            entries.append({**entry, "platform": platform})
+        layout.tag("test", layout.index(entries))
+        layout.finish()
+        self.push(layout.path, f"{registry.host}/{name}:{tag}", "--all")
+        return [entry["digest"] for entry in entries]
+
+    def test_merged_index(self):
+        """One tag for sources and converted images, in the same registry or another: skopeo copies all of it, and a
+        second run changes nothing."""
+        with Registry(self.dir / "registry") as registry, Registry(self.dir / "other") as other:
+            source = f"{registry.host}/acme/app"
+            sources = self.push_index(registry, "acme/app", "1")
+            targets = [(source, ()), (f"{other.host}/acme/obd", ("--target-repository", f"{other.host}/acme/obd"))]
+            for target, where in targets:
+                arguments = ("-r", source, "-i", "1", "-o", "both", "--plain", "--oci", "--merge-index", *where)
+                self.expect(0, CONVERTOR, *arguments)
+                raw = self.raw_manifest(f"{target}:both")
+                entries = json.loads(raw)["manifests"]
+                self.assertEqual(sources, [entry["digest"] for entry in entries[:2]])
+                self.assertEqual(["amd64", "arm64"], [entry["platform"]["architecture"] for entry in entries[2:]])
+                pulled = self.dir / f"pulled{len(where)}"
+                # Debian's skopeo does not know artifactType, and so cannot preserve the index's digest.
+                self.expect(0, "skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "--all",
+                            f"docker://{target}:both", f"oci:{pulled}:pulled")
+                self.expect(0, CONVERTOR, "-r", target, "-i", "both", "-o", "both", "--plain", "--oci", "--merge-index")
+                self.assertEqual(raw, self.raw_manifest(f"{target}:both"))
+
+    def test_platform(self):
+        """One image of an index."""
+        with Registry(self.dir / "registry") as registry:
+            repository = f"{registry.host}/acme/app"
+            self.push_index(registry, "acme/app", "1")
+            self.expect(0, CONVERTOR, "-r", repository, "-i", "1", "-o", "arm", "--plain", "--oci", "--platform", "linux/arm64")
+            entries = json.loads(self.raw_manifest(f"{repository}:arm"))["manifests"]
+            self.assertEqual(["arm64"], [entry["platform"]["architecture"] for entry in entries])
+            self.pull(f"{repository}:arm", self.dir / "pulled", "--all")
+            self.expect(2, CONVERTOR, "-r", repository, "-i", "arm", "-o", "again", "--plain", "--oci")
+
+    def test_referrers(self):
+        """Converters at once that make results with other options of one image: a registry that keeps no list has
+        each of them under the tag that stands for it."""
+        with Registry(self.dir / "registry") as registry:
+            repository = f"{registry.host}/acme/app"
+            self.push(self.copy_image("replaced"), f"{repository}:1")
+            source = json.loads(self.expect(0, "skopeo", "inspect", "--tls-verify=false", f"docker://{repository}:1").out)
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                runs = [pool.submit(run, CONVERTOR, "-r", repository, "-i", "1", "-o", f"v{size}", "--plain",
+                                    "--referrer", "--vsize", size, "--retry-delay", "0") for size in (1, 2, 3, 4)]
+                for result in runs:
+                    self.assertEqual(0, result.result().code, result.result().err)
+            listed = json.loads(self.raw_manifest(f"{repository}:{source['Digest'].replace(':', '-')}"))
+            tagged = {json.loads(self.expect(0, "skopeo", "inspect", "--tls-verify=false",
+                                             f"docker://{repository}:v{size}").out)["Digest"] for size in (1, 2, 3, 4)}
+            self.assertEqual(tagged, {entry["digest"] for entry in listed["manifests"]})
+            self.assertEqual({"application/vnd.containerd.overlaybd.native.v1+json"},
+                             {entry["artifactType"] for entry in listed["manifests"]})
+            subject = json.loads(self.raw_manifest(f"{repository}:v1"))["subject"]
+            self.assertEqual(source["Digest"], subject["digest"])
 
     def test_credentials(self):
         """The right password works; a wrong one, or none, is exit code 6 and tags nothing."""

@@ -91,7 +91,8 @@ class World {
     http.client.retry = {.tries = 3,
                          .first_delay = milliseconds(1),
                          .max_delay = milliseconds(2),
-                         .max_retry_after = milliseconds(5)};
+                         .max_retry_after = milliseconds(5),
+                         .settle = milliseconds(1)};
     http.client.transport.stall_timeout = milliseconds(250);
     http.client.transport.commit_timeout = milliseconds(250);
     registry::HttpRepository repository(registry::parse_repository_name(registry->authority() + "/acme/app"),
@@ -264,6 +265,20 @@ TEST_P(FaultSweep, EndsInTheRightImageOrInAClearError) {
 
 INSTANTIATE_TEST_SUITE_P(Ways, FaultSweep, testing::ValuesIn(ways()),
                          [](const auto& instance) { return instance.param.name; });
+
+TEST(FinishedLayers, AreKeptWhenALaterOneFails) {
+  const SourceImage source;
+  World world(source);
+  const std::string upper = Json::parse(source.manifest())["layers"][1]["digest"];
+  world.storage.put_blob(upper, "damaged");
+  EXPECT_THAT(world.convert(), HasSubstr("layer 2"));
+  EXPECT_FALSE(world.registry->manifest("out"));
+  EXPECT_EQ(world.registry->requests("PATCH", "").size(), 1u);
+  EXPECT_EQ(world.registry->open_uploads(), 0u);
+  world.storage.put_blob(upper, source.blobs().at(upper));
+  EXPECT_EQ(world.convert(), "");
+  EXPECT_EQ(world.registry->requests("PATCH", "").size(), 2u);
+}
 
 }  // namespace
 }  // namespace obd::convertor

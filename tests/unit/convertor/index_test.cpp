@@ -32,6 +32,25 @@ class Indexes : public testing::Test {
                                .reference = reference,
                                .options = std::move(options)});
   }
+  /// An index of that text; parsed entries may be made of to_entry().
+  void add_index(const std::vector<Json>& entries, const std::string& tag) {
+    const Json index = {
+        {"schemaVersion", 2}, {"mediaType", registry::media_type::kOciIndex}, {"manifests", entries}};
+    source_.add_manifest(registry::media_type::kOciIndex, index.dump(), tag);
+  }
+  static Json to_entry(const Descriptor& image) {
+    return {{"mediaType", image.media_type}, {"digest", image.digest.text()}, {"size", image.size}};
+  }
+  template <class Expected>
+  std::string failure(const std::string& reference, const ConvertOptions& options = {}) {
+    try {
+      convert(reference, options);
+    } catch (const Expected& error) {
+      return error.what();
+    }
+    ADD_FAILURE() << "it was converted";
+    return {};
+  }
   Json result() { return Json::parse(target_.manifest("out")); }
 
   test::TemporaryDirectory work_;
@@ -74,6 +93,70 @@ TEST_F(Indexes, PlatformsAreParsedAndMatched) {
        {"", "linux", "linux/", "/amd64", "linux/amd64/", "linux/amd64/v1/x", "Linux/amd64", "linux//v8"}) {
     EXPECT_THROW(Platform::parse(bad), UsageError) << bad;
   }
+}
+
+TEST_F(Indexes, ImagesForOtherPlatformsNeedNotBeThere) {
+  Json absent = to_entry({.media_type = arm64_.media_type, .digest = Digest::of("absent"), .size = 7});
+  absent["platform"] = {{"os", "linux"}, {"architecture", "arm64"}};
+  Json there = to_entry(amd64_);
+  there["platform"] = {{"os", "linux"}, {"architecture", "amd64"}};
+  add_index({absent, there}, "sparse");
+  EXPECT_EQ(convert("sparse", {.platforms = {Platform::parse("linux/amd64")}}).images.size(), 1u);
+  EXPECT_THROW(convert("sparse", {}), Error);
+}
+
+TEST_F(Indexes, WhatIsNamedOftenIsConvertedAndPushedOnce) {
+  Descriptor index = index_;
+  for (int level = 0; level < 3; ++level) {
+    index = source_.add_index(std::vector<Descriptor>(200, index), "deep");
+  }
+  EXPECT_EQ(convert("deep", {}).images.size(), 2u);
+  EXPECT_EQ(result()["manifests"].size(), 200u);
+  EXPECT_EQ(convert("deep", {.platforms = {Platform::parse("linux/arm64")}}).images.size(), 1u);
+  convert("deep", {.oci = true, .merge_index = true});
+  EXPECT_EQ(result()["manifests"].size(), 202u);
+}
+
+TEST_F(Indexes, ManifestsThatAreTooLargeInAllAreRefused) {
+  std::vector<Json> entries;
+  for (int number = 0; number < 10; ++number) {
+    const Json padded = {{"schemaVersion", 2},
+                         {"config", {{"mediaType", "a/b"}, {"digest", Digest::of("c").text()}, {"size", 1}}},
+                         {"layers", Json::array()},
+                         {"number", number},
+                         {"padding", std::string(4'000'000, 'x')}};
+    entries.push_back(to_entry(source_.add_manifest(registry::media_type::kOciManifest, padded.dump(), {})));
+  }
+  add_index(entries, "large");
+  EXPECT_THAT(failure<DataError>("large"), HasSubstr("32 MiB"));
+}
+
+TEST_F(Indexes, AnEntryOfAnotherSizeIsRefused) {
+  Json entry = to_entry(amd64_);
+  entry["size"] = amd64_.size + 1;
+  add_index({entry}, "lying");
+  EXPECT_THAT(failure<DataError>("lying"),
+              testing::AllOf(HasSubstr(amd64_.digest.text()), HasSubstr(std::to_string(amd64_.size + 1))));
+}
+
+TEST_F(Indexes, WhatIsConvertedAlreadyIsNotConvertedAgain) {
+  const auto again = [&](const std::string& from, const ConvertOptions& options) {
+    return convertor::convert({.source = target_,
+                               .target = target_,
+                               .work_directory = work_.path(),
+                               .reference = from,
+                               .options = options});
+  };
+  convert("single", {.oci = true});
+  EXPECT_THROW(again("out", {.oci = true}), UsageError);
+  convert("index", {.oci = true});
+  EXPECT_THROW(again("out", {.oci = true}), UsageError);
+  // As a job does that runs each night, from a tag to the same tag.
+  convert("index", {.oci = true, .merge_index = true});
+  const Json first = result();
+  const ConvertResult second = again("out", {.oci = true, .merge_index = true});
+  EXPECT_EQ(second.skipped.size(), 2u);
+  EXPECT_EQ(result(), first);
 }
 
 TEST_F(Indexes, AMergedIndexListsSourcesFirstAndBringsThemAlong) {

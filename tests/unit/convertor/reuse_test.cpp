@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "tests/support/streams.h"
 #include "tests/support/tar_builder.h"
 #include "tests/unit/convertor/farm.h"
 
@@ -81,6 +82,61 @@ TEST_P(ReuseTest, LayersBelowANewOneAreReused) {
   EXPECT_EQ(result.reuse.layers, 2u);
   EXPECT_EQ(reused(result), 2u);
   EXPECT_EQ(result.root.digest, cold(tag));
+}
+
+TEST_P(ReuseTest, WhoClaimsTheDiffIdsOfOthersGetsNothingOfTheirs) {
+  const std::vector<SourceLayer> theirs = layers({0, 1});
+  farm_.convert(add({0, 1}));
+  std::vector<SourceLayer> mine = layers({2, 3});
+  for (size_t i = 0; i < mine.size(); ++i) mine[i].diff_id = Digest::of(test::to_text(theirs[i].tar));
+  source_.add_image(mine, "claim");
+  EXPECT_THROW(farm_.convert("claim"), DataError);
+  // Nor does it help to know the digests of layers that the source does not have.
+  LayoutImages poor;
+  const Descriptor image = source_.add_image(theirs, "image");
+  const std::string manifest = source_.manifest("image");
+  const ImageManifest parsed = parse_manifest({image.media_type, manifest, image.digest});
+  poor.add_blob(parsed.config.media_type, test::to_bytes(source_.blob(parsed.config.digest)));
+  poor.add_manifest(image.media_type, manifest, "image");
+  farm_.forget_manifests();
+  const auto records = farm_.memory().open();
+  test::TemporaryDirectory work;
+  EXPECT_THROW(convertor::convert({.source = poor,
+                                   .target = farm_.target(),
+                                   .work_directory = work.path(),
+                                   .reference = "image",
+                                   .records = records.get()}),
+               Error);
+}
+
+TEST_P(ReuseTest, AnImageThatWasFoundIsWhole) {
+  const std::string tag = add({0, 1});
+  const ConvertResult first = farm_.convert(tag);
+  const Digest config =
+      parse_manifest({first.root.media_type, farm_.target().manifest("out"), first.root.digest})
+          .config.digest;
+  fs::remove(farm_.target().blob_path(config));
+  const ConvertResult second = farm_.convert(tag);
+  EXPECT_EQ(second.root.digest, first.root.digest);
+  EXPECT_EQ(second.reuse.manifests, 1u);
+  EXPECT_EQ(Digest::of(farm_.target().blob(config)), config);
+}
+
+TEST_P(ReuseTest, WhatIsToBeKeptIsKeptOfReusedLayersToo) {
+  const std::string tag = add({0, 1});
+  farm_.convert(tag);
+  test::TemporaryDirectory work;
+  const auto records = farm_.memory().open();
+  const ConvertResult result = convertor::convert({.source = source_,
+                                                   .target = farm_.target(),
+                                                   .work_directory = work.path(),
+                                                   .reference = tag,
+                                                   .options = {.reserve = true, .dump_manifest = true},
+                                                   .records = records.get()});
+  EXPECT_EQ(reused(result), 2u);
+  size_t files = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(work.path())) files += entry.is_regular_file();
+  EXPECT_EQ(files, 4u);  // manifest, config, two layers
 }
 
 TEST_P(ReuseTest, AnySubsetOfTheLayersGivesTheSameImage) {
@@ -224,7 +280,8 @@ TEST_P(ReuseTest, ConvertersAtOnceMakeEachLayerOnce) {
   EXPECT_EQ(made, 8u) << "0, 01, 012, 0123, 014, 02, 023, 0124";
 }
 
-/// Random images that share layers, in a farm where rows and blobs get lost or lie at random.
+/// Random images that share layers, converted with random options, in a farm where rows and blobs get lost or
+/// lie at random.
 TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
   const auto seed = static_cast<unsigned>(testing::UnitTest::GetInstance()->random_seed());
   SCOPED_TRACE("seed " + std::to_string(seed));
@@ -232,17 +289,25 @@ TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
   const auto below = [&](size_t bound) {
     return std::uniform_int_distribution<size_t>(0, bound - 1)(random);
   };
-  std::map<std::string, Digest> expected;
+  const std::vector<ConvertOptions> all_options = {{},
+                                                   {.vsize_gib = 2},
+                                                   {.zfile = {.algorithm = blockfs::Algorithm::kZstd}},
+                                                   {.oci = true},
+                                                   {.oci = true, .referrer = true}};
+  std::map<std::pair<std::string, size_t>, Digest> expected;
   for (int round = 0; round < 25; ++round) {
+    const size_t way = below(2) == 0 ? 0 : below(all_options.size());
+    const ConvertOptions& options = all_options[way];
     std::vector<int> numbers;
     for (size_t count = 1 + below(4); numbers.size() < count;) numbers.push_back(static_cast<int>(below(3)));
     const std::string tag = add(numbers);
-    if (!expected.contains(tag)) expected[tag] = cold(tag);
+    if (!expected.contains({tag, way})) expected[{tag, way}] = cold(tag, options);
     const auto all = farm_.rows(dedupdb::Table::kLayers);
     if (!all.empty()) {
       const dedupdb::Row& row = all[below(all.size())];
       const dedupdb::Row& other = all[below(all.size())];
-      switch (below(5)) {
+      const auto size = static_cast<uint64_t>(row.size);
+      switch (below(7)) {
         case 0:
           farm_.memory().remove(row);
           break;
@@ -250,7 +315,13 @@ TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
           farm_.put(row, Digest::parse(other.digest), static_cast<uint64_t>(other.size));
           break;
         case 2:
-          farm_.put(row, Digest::parse(row.digest), static_cast<uint64_t>(row.size) / 2);
+          farm_.put(row, Digest::parse(row.digest), size / 2);
+          break;
+        case 4:
+          farm_.put(row, Digest::parse(row.digest), size + 1'000'000);
+          break;
+        case 5:
+          farm_.put(row, Digest::parse(row.digest), INT64_MAX);
           break;
         case 3:
           fs::remove(farm_.target().blob_path(Digest::parse(row.digest)));
@@ -260,7 +331,8 @@ TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
       }
       if (below(2) == 0) farm_.forget_manifests();
     }
-    ASSERT_EQ(farm_.convert(tag).root.digest, expected[tag]) << tag << " in round " << round;
+    ASSERT_EQ(farm_.convert(tag, options).root.digest, (expected[{tag, way}]))
+        << tag << " in round " << round << ", options " << way;
   }
 }
 

@@ -150,6 +150,11 @@ TEST_F(Credentials, MayBeAnIdentityToken) {
   EXPECT_EQ(find("acr.io/a", {auths}), (Credential{"0000", "", "long"}));
 }
 
+TEST_F(Credentials, AnEmptyFileHasNone) {
+  const AuthFile next = file(fmt::format(R"({{"auths":{{"quay.io":{{"auth":"{}"}}}}}})", auth("me:word")));
+  EXPECT_EQ(find("quay.io/acme/app", {file(""), file(" \n"), next}), (Credential{"me", "word"}));
+}
+
 TEST_F(Credentials, OfTheFirstFileWinAndMissingFilesArePassedOver) {
   const auto first = file(fmt::format(R"({{"auths":{{"a.io":{}}}}})", entry("first:1")));
   const auto second =
@@ -166,7 +171,7 @@ TEST_F(Credentials, OfTheFirstFileWinAndMissingFilesArePassedOver) {
 
 TEST_F(Credentials, MalformedFilesAreNamed) {
   for (const char* text :
-       {"", "no json", "[]", "7", R"({"auths":[]})", R"({"auths":{"a.io":{"auth":"%%%"}}})",
+       {"no json", "[]", "7", R"({"auths":[]})", R"({"auths":{"a.io":{"auth":"%%%"}}})",
         R"({"auths":{"a.io":{"auth":"YWJj"}}})", R"({"credHelpers":7})", R"({"credHelpers":{"a.io":7}})"}) {
     const auto bad = file(text);
     EXPECT_THAT(message_of<UsageError>([&] { find("a.io/x", {bad}); }), HasSubstr(bad.path.string())) << text;

@@ -23,7 +23,8 @@ RetryPolicy quick_retries() {
   return {.tries = 3,
           .first_delay = std::chrono::milliseconds(1),
           .max_delay = std::chrono::milliseconds(4),
-          .max_retry_after = std::chrono::milliseconds(50)};
+          .max_retry_after = std::chrono::milliseconds(50),
+          .settle = std::chrono::milliseconds(1)};
 }
 
 std::string noise(size_t bytes, unsigned seed) {

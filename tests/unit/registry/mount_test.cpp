@@ -92,7 +92,7 @@ TEST_F(Mount, CopyFromAnotherRegistryMovesTheBytes) {
 TEST_F(Mount, CopyWhereMountsAreUnknownMovesTheBytes) {
   HttpFixture fixture({.mounts = false});
   fixture.registry.put_blob(id_.digest.text(), content_);
-  fixture.registry.inject("HEAD", "", {.status = 404});
+  fixture.registry.inject("HEAD", "", {.status = 404}, 2);
   copy_blob(*other(fixture.registry.authority()), *fixture.repository, id_, {});
   EXPECT_EQ(fixture.registry.requests("PATCH", "").size(), 1u);
   EXPECT_EQ(fixture.registry.open_uploads(), 0u);

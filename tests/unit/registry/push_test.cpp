@@ -47,6 +47,13 @@ TEST_P(Push, SpoolGoesInOneStreamAndIsNamedAtItsEnd) {
   EXPECT_THAT(registry().requests("PUT", "")[0].query, HasSubstr("_state=s3cret-state&digest=sha256"));
 }
 
+TEST_P(Push, WhatIsThereIsNotSentAgain) {
+  expect_pushed();
+  expect_pushed();
+  EXPECT_EQ(count("POST", "/uploads/"), 1u);
+  EXPECT_EQ(count("PATCH", "/uploads/"), 1u);
+}
+
 TEST_P(Push, SmallContentGoesInOneRequestAndOnlyOnce) {
   repository().push_bytes("config", {});
   repository().push_bytes("config", {});

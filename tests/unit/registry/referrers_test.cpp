@@ -78,6 +78,28 @@ TEST_F(Referrers, ListKeepsWhatOthersPutThere) {
   EXPECT_EQ(index["manifests"][0]["x"], 2);
 }
 
+TEST_F(Referrers, TheTagComesLast) {
+  registry().inject("PUT", tag_, {.status = 403});
+  const std::string manifest = referring_manifest(subject_, "a");
+  EXPECT_THROW(repository().push_manifest("out", kType, manifest, {}), NetworkError);
+  EXPECT_FALSE(registry().manifest("out"));
+  repository().push_manifest("out", kType, manifest, {});
+  EXPECT_EQ(registry().manifest("out"), manifest);
+  EXPECT_EQ(repository().list_referrers(subject_, {}).size(), 1u);
+}
+
+TEST_F(Referrers, TheirSettlingDoesNotDependOnTheDelayOfRetries) {
+  RetryPolicy impatient = quick_retries();
+  impatient.first_delay = std::chrono::milliseconds(0);
+  impatient.settle = std::chrono::milliseconds(30);
+  HttpRepository own(
+      parse_repository_name(registry().authority() + "/acme/app"),
+      HttpRepository::Options{.client = {.plain_http = true, .retry = impatient}, .work_directory = {}});
+  const auto begin = std::chrono::steady_clock::now();
+  own.push_manifest({}, kType, referring_manifest(subject_, "a"), {});
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, impatient.settle);
+}
+
 TEST_F(Referrers, NothingIsTaggedWhereTheRegistryKeepsTheList) {
   HttpFixture fixture({.referrers_page = 2});
   for (const char* marker : {"a", "b", "c", "d", "e"}) {

@@ -47,7 +47,7 @@ TEST(RegistryOptions, OfEachSideAreItsOwn) {
                           "-u",
                           "me:a:b",
                           "--src-username",
-                          "you",
+                          "you:",
                           "--dest-insecure",
                           "--src-root-ca",
                           "a.crt",
@@ -92,6 +92,7 @@ TEST(RegistryOptions, WhatDoesNotGoTogetherIsRefused) {
               }),
               testing::AllOf(HasSubstr("has a password already"), testing::Not(HasSubstr("secret"))));
   EXPECT_THAT(usage_error([] { read({"-u", "me", "--password-stdin"}); }), HasSubstr("no password"));
+  EXPECT_THAT(usage_error([] { read({"-u", "me"}); }), HasSubstr("--password-stdin"));
   EXPECT_THAT(usage_error([] {
                 read({"-u", "me", "--password-stdin"}, RegistrySide::kCommon, std::string(1 << 20, 'x'));
               }),
