@@ -4,7 +4,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <utility>
 #include <vector>
 
 #include "common/error.h"
@@ -26,8 +25,6 @@ class HashingReader {
     hashed_ += out.size() - known;
   }
   uint64_t hashed() const { return hashed_; }
-  /// Whether more was read than when this was asked last. Restarts cannot make it true for ever.
-  bool advanced() { return std::exchange(seen_, hashed_) < hashed_; }
   const ByteSource& content() const { return content_; }
 
   /// Reads what nobody has read yet.
@@ -47,7 +44,6 @@ class HashingReader {
   const ByteSource& content_;
   AsyncSha256 hash_;
   uint64_t hashed_ = 0;
-  uint64_t seen_ = 0;
   std::optional<Digest> digest_;
 };
 
@@ -96,7 +92,6 @@ std::optional<Digest> BlobUploader::push_in_pieces(HashingReader& reader, Retrie
                                                    const std::stop_token& stop) {
   UploadSession session(*client_, stop);
   if (!send_pieces(session, reader, retries, stop)) return std::nullopt;
-  if (reader.advanced()) retries.made_progress();
   Digest digest = reader.digest(stop);
   if (!commit(session, {digest, reader.content().size()}, retries, stop)) return std::nullopt;
   return digest;
@@ -116,6 +111,7 @@ bool BlobUploader::send_pieces(UploadSession& session, HashingReader& reader, Re
         const auto received = session.received(stop);
         if (!received || *received > reader.hashed()) return false;
         position = *received;
+        retries.reached(position);
         broken = false;
       }
       const uint64_t end = position + std::min(chunk, size - position);
@@ -124,6 +120,7 @@ bool BlobUploader::send_pieces(UploadSession& session, HashingReader& reader, Re
         pieces_taken_ = true;
       }
       position = end;
+      retries.reached(position);
     } catch (const NetworkError& error) {
       broken = true;
       const int status = error.http_status();
@@ -136,7 +133,6 @@ bool BlobUploader::send_pieces(UploadSession& session, HashingReader& reader, Re
       }
       if (may_start_anew(error, retries)) return false;
       if (!error.retryable()) throw;
-      if (reader.advanced()) retries.made_progress();
       if (!retries.wait_after(error)) throw;
     }
   }

@@ -76,6 +76,19 @@ TEST_P(Push, GoesOnWhereTheUploadBroke) {
             fmt::format("600000-{}", content_.size() - 1));
 }
 
+TEST_P(Push, IsTriedAsLongAsTheRegistryGetsMoreOfIt) {
+  registry().inject("PATCH", "", {.kind = Fault::Kind::kPartial, .status = 502, .bytes = 100'000}, 8);
+  expect_pushed();
+  EXPECT_EQ(count("PATCH", ""), 9u);
+}
+
+TEST_P(Push, WhatTheRegistryDoesNotKeepIsNoProgress) {
+  registry().inject("PATCH", "", {.kind = Fault::Kind::kPartial, .status = 502, .bytes = 100'000});
+  registry().inject("PATCH", "", {.kind = Fault::Kind::kPartial, .status = 502, .bytes = 0}, 100);
+  EXPECT_THROW(push_text(repository(), content_), NetworkError);
+  EXPECT_EQ(count("PATCH", ""), 4u);
+}
+
 TEST_P(Push, AsksForTheSessionUntilTheRegistryIsBack) {
   registry().inject("PATCH", "", {.kind = Fault::Kind::kPartial, .status = 502, .bytes = 600'000});
   registry().inject("GET", "/uploads/", {.status = 503});
