@@ -83,7 +83,9 @@ HttpResponse RegistryClient::send_once(const Call& call, const std::stop_token& 
     // What a storage service beside the registry asks for is none of our credential's business.
     const bool ours = response.url->origin() == origin;
     if (ours && logins < kMaxLogins && authenticator_.learn(response, authorization, scopes, stop)) continue;
-    if (std::count(call.answers.begin(), call.answers.end(), response.status) > 0) return response;
+    const bool wants_login = ours && response.status == 401 && !authorization;
+    if (!wants_login && std::count(call.answers.begin(), call.answers.end(), response.status) > 0)
+      return response;
     fail(call, response, origin);
   }
 }

@@ -41,7 +41,7 @@ struct ClientOptions {
 struct Call {
   HttpRequest request;
   Access access = Access::kPull;
-  /// Statuses beside 2xx that are answers, not failures.
+  /// Statuses beside 2xx that are answers, not failures; 401 only to who has logged in.
   std::vector<int> answers = {};
   /// The path of another repository of the same registry that must be readable too.
   std::string mount_from = {};

@@ -159,11 +159,22 @@ bool BlobUploader::commit(UploadSession& session, const BlobId& blob, Retries& r
     } catch (const NetworkError& error) {
       if (!error.retryable() && !is_lost(error.http_status())) throw;
       // The answer may have been lost, and the session be gone when it is asked for again.
-      if (has_once(blob, stop)) return true;
+      const auto found = try_has(blob, retries, stop);
+      if (!found) continue;
+      if (*found) return true;
       if (may_start_anew(error, retries)) return false;
       if (!retries.wait_after(error)) throw;
     }
   }
+}
+
+std::optional<bool> BlobUploader::try_has(const BlobId& blob, Retries& retries, const std::stop_token& stop) {
+  try {
+    return has_once(blob, stop);
+  } catch (const NetworkError& error) {
+    if (!retries.wait_after(error)) throw;
+  }
+  return std::nullopt;
 }
 
 /// Why a registry does not mount is of no use: it may not know how, not have the blob there, or not let us
@@ -212,16 +223,22 @@ bool BlobUploader::has(const BlobId& blob, const std::stop_token& stop) {
 
 bool BlobUploader::has_once(const BlobId& blob, const std::stop_token& stop) {
   const Url url = client_->url(fmt::format("blobs/{}", blob.digest.text()), stop);
-  HttpResponse response =
-      client_->send_once({.request = {.method = "HEAD", .url = url}, .answers = {404, 405}}, stop);
-  if (response.status == 405) {
-    const auto enough = [](const HttpResponse&, std::span<const std::byte>) { return false; };
-    response = client_->send_once(
-        {.request = {.method = "GET", .url = url, .sink = enough}, .answers = {404}}, stop);
+  const auto enough = [](const HttpResponse&, std::span<const std::byte>) { return false; };
+  // Some know no HEAD, and a URL that is signed for GET is refused to it.
+  for (const char* method : {"HEAD", "GET"}) {
+    try {
+      const HttpResponse response = client_->send_once(
+          {.request = {.method = method, .url = url, .sink = enough}, .answers = {401, 403, 404}}, stop);
+      if (response.status == 404) return false;
+      if (!response.ok()) continue;
+      const auto length = response.header("content-length");
+      return !length || *length == std::to_string(blob.size);
+    } catch (const StatusError& error) {
+      if (error.retryable()) throw;
+      spdlog::debug("blob={} may be there cause=\"{}\"", blob.digest.brief(), error.what());
+    }
   }
-  if (!response.ok()) return false;
-  const auto length = response.header("content-length");
-  return !length || *length == std::to_string(blob.size);
+  return false;
 }
 
 }  // namespace obd::registry
