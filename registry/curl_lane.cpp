@@ -7,6 +7,7 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <utility>
 
 #include "common/c_handle.h"
 #include "common/error.h"
@@ -95,12 +96,13 @@ class Exchange {
   HttpResponse finish(CURLcode result);
   /// Throws if nothing has moved for too long. curl's own limit works on an average over seconds, and counts
   /// the time that a consumer takes.
-  void check_stall() const;
+  void check_stall();
   [[noreturn]] void fail(CURLcode result) const;
 
  private:
   void configure_connection(CURL* easy, const TransportOptions& options);
   void configure_callbacks(CURL* easy);
+  std::chrono::milliseconds stall_limit() const;
 
   static size_t on_header(char* data, size_t, size_t size, void* self) noexcept;
   static size_t on_body(char* data, size_t, size_t size, void* self) noexcept;
@@ -113,18 +115,22 @@ class Exchange {
 
   const HttpRequest& request_;
   const std::stop_token& stop_;
+  CURL* easy_ = nullptr;
   HttpResponse response_;
   CallbackGuard guard_;
   CurlList headers_;
   std::array<char, CURL_ERROR_SIZE> error_text_{};
   size_t header_bytes_ = 0;
-  uint64_t sent_ = 0;
+  uint64_t sent_ = 0;       // that curl has taken from us
+  curl_off_t sent_on_ = 0;  // that the connection has taken from curl
   bool enough_ = false;
   std::chrono::milliseconds stall_timeout_{};
+  std::chrono::milliseconds commit_timeout_{};
   std::chrono::steady_clock::time_point moved_ = std::chrono::steady_clock::now();
 };
 
 void Exchange::configure(CURL* easy, const TransportOptions& options) {
+  easy_ = easy;
   configure_connection(easy, options);
   configure_callbacks(easy);
   headers_ = header_list(request_.headers);
@@ -153,6 +159,7 @@ void Exchange::configure_connection(CURL* easy, const TransportOptions& options)
   set(easy, CURLOPT_UPLOAD_BUFFERSIZE, kSendBufferBytes);
   set(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_timeout.count()));
   stall_timeout_ = request_.stall_timeout.value_or(options.stall_timeout);
+  commit_timeout_ = options.commit_timeout;
   if (request_.deadline) set(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(request_.deadline->count()));
   if (is_loopback_host(request_.url.host())) {
     set(easy, CURLOPT_PROXY, "");
@@ -253,11 +260,24 @@ size_t Exchange::give_body(std::span<std::byte> out) {
   return give;
 }
 
-void Exchange::check_stall() const {
-  if (std::chrono::steady_clock::now() - moved_ < stall_timeout_) return;
+void Exchange::check_stall() {
+  const auto now = std::chrono::steady_clock::now();
+  curl_off_t sent_on = 0;
+  curl_easy_getinfo(easy_, CURLINFO_SIZE_UPLOAD_T, &sent_on);
+  if (std::exchange(sent_on_, sent_on) != sent_on) moved_ = now;
+  if (now - moved_ < stall_limit()) return;
   throw TransportError(fmt::format("{} {}: no byte moved for {} ms", request_.method, request_.url.redacted(),
-                                   stall_timeout_.count()),
+                                   stall_limit().count()),
                        TransportError::Kind::kStalled, true);
+}
+
+/// A proxy that keeps an upload to itself first has all of it still to send on before the registry can
+/// answer.
+std::chrono::milliseconds Exchange::stall_limit() const {
+  const bool answers = response_.status >= 200;
+  const bool all_sent =
+      request_.body && request_.body->size > 0 && static_cast<uint64_t>(sent_on_) >= request_.body->size;
+  return all_sent && !answers ? std::max(stall_timeout_, commit_timeout_) : stall_timeout_;
 }
 
 HttpResponse Exchange::finish(CURLcode result) {

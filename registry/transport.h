@@ -85,7 +85,8 @@ struct TransportOptions {
   std::chrono::milliseconds connect_timeout{30'000};
   /// A transfer ends if not one byte moves for so long.
   std::chrono::milliseconds stall_timeout{60'000};
-  /// Likewise while an upload is ended: storage services copy the blob before they answer.
+  /// Likewise between the last byte of a request's body and the answer: storage services copy the blob first,
+  /// and proxies send on what they have kept.
   std::chrono::milliseconds commit_timeout{600'000};
   /// None: trust as the system does, and show no certificate.
   std::shared_ptr<const TlsContext> tls = {};
