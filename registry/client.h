@@ -76,7 +76,7 @@ class RegistryClient final : public BlobServer {
 
  private:
   Url base(const std::stop_token& stop);
-  Url probe_https(const std::stop_token& stop);
+  Url probe(const std::stop_token& stop);
   [[noreturn]] void fail(const Call& call, const HttpResponse& response, const std::string& origin) const;
 
   const RepositoryName name_;

@@ -4,12 +4,15 @@
 #include <gmock/gmock.h>
 #include <httplib.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <thread>
 
 #include "registry/client.h"
 #include "tests/support/certificates.h"
+#include "tests/support/scripted_server.h"
 #include "tests/unit/registry/fixtures.h"
 
 namespace obd::registry::test {
@@ -26,7 +29,8 @@ using testing::HasSubstr;
 class TlsServer {
  public:
   /// Wants clients to have a certificate of the authority in `client_ca`, unless that is empty.
-  TlsServer(const fs::path& certificate, const fs::path& key, const fs::path& client_ca)
+  TlsServer(const fs::path& certificate, const fs::path& key, const fs::path& client_ca,
+            const std::string& authority = "")
       : server_(certificate.c_str(), key.c_str(), client_ca.empty() ? nullptr : client_ca.c_str()) {
     if (!client_ca.empty()) {  // it names whom it trusts, as most servers do
       SSL_CTX_set_client_CA_list(server_.ssl_context(), SSL_load_client_CA_file(client_ca.c_str()));
@@ -39,7 +43,12 @@ class TlsServer {
       }
       response.set_content(name, "text/plain");
     });
-    port_ = server_.bind_to_any_port("127.0.0.1");
+    if (authority.empty()) {
+      port_ = server_.bind_to_any_port("127.0.0.1");
+    } else {
+      port_ = std::stoi(authority.substr(authority.find(':') + 1));
+      server_.bind_to_port("127.0.0.1", port_);
+    }
     thread_ = std::jthread([this] { server_.listen_after_bind(); });
     while (!server_.is_running()) std::this_thread::yield();
   }
@@ -177,6 +186,45 @@ TEST_F(Tls, LoopbackRegistryThatWantsACertificateIsNotAskedOverHttp) {
   ClientOptions options;
   options.transport.tls = TlsContext::load({.root_cas = {ours_}});
   RegistryClient client(parse_repository_name(server->authority() + "/a"), options);
+  EXPECT_TRUE(client.url("x", {}).is_https());
+}
+
+/// Whether a registry on this machine with this first conversation, and `then` for all others, is spoken to
+/// by https.
+bool becomes_https(const std::function<void(obd::test::Conversation&)>& first,
+                   const std::function<void(obd::test::Conversation&)>& then) {
+  std::atomic<int> count = 0;
+  obd::test::ScriptedServer server(
+      [&](obd::test::Conversation& client) { count++ == 0 ? first(client) : then(client); });
+  RegistryClient client(parse_repository_name(server.authority() + "/a"), {.retry = quick_retries()});
+  return client.url("x", {}).is_https();
+}
+
+TEST_F(Tls, OnlyAnAnswerDecidesHowToSpeakToALoopbackRegistry) {
+  const auto hang_up = [](obd::test::Conversation& client) { client.skip(1); };
+  const auto refuse = [](obd::test::Conversation& client) {
+    client.skip(1);
+    client.write("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
+  };
+  const auto welcome = [](obd::test::Conversation& client) {
+    if (client.read_head().starts_with("GET /v2/")) client.write("HTTP/1.0 200 OK\r\n\r\n");
+  };
+  EXPECT_THROW(becomes_https(hang_up, hang_up), TransportError);
+  EXPECT_FALSE(becomes_https(refuse, refuse)) << "it speaks, but not TLS";
+  EXPECT_FALSE(becomes_https(hang_up, welcome));
+  EXPECT_FALSE(becomes_https(hang_up, refuse)) << "asked by TLS again";
+}
+
+TEST_F(Tls, LoopbackRegistryThatComesUpLateIsAskedByTls) {
+  std::unique_ptr<TlsServer> server = serve();
+  const std::string authority = server->authority();
+  server.reset();
+  ClientOptions options;
+  options.transport.tls = TlsContext::load({.root_cas = {ours_}});
+  options.retry = quick_retries();
+  RegistryClient client(parse_repository_name(authority + "/a"), options);
+  EXPECT_THROW(client.url("x", {}), TransportError);
+  server = std::make_unique<TlsServer>(server_certificate_, server_key_, "", authority);
   EXPECT_TRUE(client.url("x", {}).is_https());
 }
 
