@@ -12,7 +12,7 @@
 #include "common/c_handle.h"
 #include "common/error.h"
 #include "registry/callback_guard.h"
-#include "registry/reference.h"
+#include "registry/proxy.h"
 #include "registry/tls.h"
 
 namespace obd::registry {
@@ -49,13 +49,6 @@ std::string lower_case(std::string_view text) {
   std::transform(result.begin(), result.end(), result.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
   return result;
-}
-
-/// curl finds all others by itself. It leaves HTTP_PROXY alone because a web server gives that to CGI
-/// programs with a header of their client in it; then REQUEST_METHOD is set too.
-const char* proxy_for(const Url& url) {
-  const bool known = url.is_https() || std::getenv("http_proxy") != nullptr;
-  return known || std::getenv("REQUEST_METHOD") != nullptr ? nullptr : std::getenv("HTTP_PROXY");
 }
 
 /// Ours may hold what a manifest or a server said: nothing in it may end the line.
@@ -103,6 +96,8 @@ class Exchange {
   void configure_connection(CURL* easy, const TransportOptions& options);
   void configure_callbacks(CURL* easy);
   std::chrono::milliseconds stall_limit() const;
+  /// `status`: of its answer to CONNECT, 0 if there is none.
+  [[noreturn]] void fail_at_proxy(long status, const std::string& cause) const;
 
   static size_t on_header(char* data, size_t, size_t size, void* self) noexcept;
   static size_t on_body(char* data, size_t, size_t size, void* self) noexcept;
@@ -116,6 +111,7 @@ class Exchange {
   const HttpRequest& request_;
   const std::stop_token& stop_;
   CURL* easy_ = nullptr;
+  std::optional<Proxy> proxy_;
   HttpResponse response_;
   CallbackGuard guard_;
   CurlList headers_;
@@ -161,11 +157,9 @@ void Exchange::configure_connection(CURL* easy, const TransportOptions& options)
   stall_timeout_ = request_.stall_timeout.value_or(options.stall_timeout);
   commit_timeout_ = options.commit_timeout;
   if (request_.deadline) set(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(request_.deadline->count()));
-  if (is_loopback_host(request_.url.host())) {
-    set(easy, CURLOPT_PROXY, "");
-  } else if (const char* proxy = proxy_for(request_.url)) {
-    set(easy, CURLOPT_PROXY, proxy);
-  }
+  proxy_ = proxy_for(request_.url);
+  set(easy, CURLOPT_PROXY, proxy_ ? proxy_->url.c_str() : "");
+  set(easy, CURLOPT_NOPROXY, "");  // that was looked at
   if (options.tls) options.tls->configure(easy);
   // The curl program obeys these two; the library leaves them to us.
   if (const char* file = std::getenv("SSL_CERT_FILE"); file && *file) set(easy, CURLOPT_CAINFO, file);
@@ -286,13 +280,45 @@ HttpResponse Exchange::finish(CURLcode result) {
   return std::move(response_);
 }
 
+void Exchange::fail_at_proxy(long status, const std::string& cause) const {
+  using Kind = TransportError::Kind;
+  const auto error = [&](std::string_view what, Kind kind, bool retryable, std::string_view hint = "") {
+    return TransportError(
+        fmt::format("{} {}: the proxy {} ({}) {}: {}{}", request_.method, request_.url.redacted(),
+                    proxy_->host, proxy_->variable, what, cause, hint),
+        kind, retryable);
+  };
+  if (status == 407) {
+    throw error("refused to connect us", Kind::kOther, false,
+                proxy_->has_login
+                    ? fmt::format("; it does not accept the login in {}", proxy_->variable)
+                    : fmt::format("; it wants a login: {}=http://USER:PASSWORD@HOST:PORT", proxy_->variable));
+  }
+  if (status == 429 || status >= 500) throw error("could not connect us", Kind::kConnect, true);
+  if (status != 0) {
+    throw error("refused to connect us", Kind::kOther, false,
+                "; ask who runs it to allow that host and port, or name the host in NO_PROXY if it can be "
+                "reached without");
+  }
+  throw error("could not be reached, or could not connect us", Kind::kConnect, true);
+}
+
 void Exchange::fail(CURLcode result) const {
   using Kind = TransportError::Kind;
   const std::string cause = error_text_[0] != '\0' ? error_text_.data() : curl_easy_strerror(result);
+  if (proxy_) {
+    long status = 0;
+    curl_easy_getinfo(easy_, CURLINFO_HTTP_CONNECTCODE, &status);
+    const bool at_proxy = result == CURLE_COULDNT_RESOLVE_PROXY || result == CURLE_COULDNT_CONNECT ||
+                          result == CURLE_PROXY || status >= 300;
+    if (at_proxy) fail_at_proxy(status, cause);
+  }
+  const std::string by =
+      proxy_ ? fmt::format(" (through the proxy {}, {})", proxy_->host, proxy_->variable) : "";
   const auto error = [&](std::string_view what, Kind kind, bool retryable, std::string_view hint = "") {
     return TransportError(
-        fmt::format("{} {}: {}: {}{}", request_.method, request_.url.redacted(), what, cause, hint), kind,
-        retryable);
+        fmt::format("{} {}: {}: {}{}{}", request_.method, request_.url.redacted(), what, cause, by, hint),
+        kind, retryable);
   };
   switch (result) {
     case CURLE_COULDNT_RESOLVE_HOST:

@@ -97,7 +97,7 @@ struct TransportOptions {
 ///
 /// Trusts the system's certificate authorities, which SSL_CERT_FILE and SSL_CERT_DIR can name, and those of
 /// its options beside them. Uses the proxies that HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name (also in lower
-/// case), but not for what NO_PROXY names, and never to reach this machine.
+/// case), but not for what NO_PROXY names, and never to reach this machine (proxy.h).
 ///
 /// Threads: any number at once.
 /// Errors:  TransportError; DataError for an answer beyond its cap; Cancelled at once when `stop` fires.
