@@ -16,6 +16,17 @@ namespace {
 constexpr int kMaxLogins = 2;
 constexpr std::chrono::seconds kProbeTimeout{5};
 
+/// Whether it answers there, as a server of TLS does not.
+template <class Ask>
+bool is_registry(const Ask& ask, const Url& url) {
+  try {
+    const HttpResponse response = ask(url);
+    return response.ok() || response.status == 401;
+  } catch (const TransportError&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 RegistryClient::RegistryClient(RepositoryName name, ClientOptions options)
@@ -38,7 +49,7 @@ Url RegistryClient::base(const std::stop_token& stop) {
     if (options_.plain_http) {
       base_ = Url::parse(fmt::format("http://{}/v2/", name_.authority));
     } else if (name_.loopback || (options_.transport.tls && options_.transport.tls->insecure())) {
-      base_ = probe_https(stop);
+      base_ = with_retries(options_.retry, stop, [&] { return probe(stop); });
     } else {
       base_ = Url::parse(fmt::format("https://{}/v2/", name_.authority));
     }
@@ -47,21 +58,28 @@ Url RegistryClient::base(const std::stop_token& stop) {
 }
 
 /// A registry on this machine, or one that is not to be checked, may have no certificate. One that has is
-/// used over https, trusted or not.
-Url RegistryClient::probe_https(const std::stop_token& stop) {
-  Url secure = Url::parse(fmt::format("https://{}/v2/", name_.authority));
+/// used over https, trusted or not. Whoever does not answer is neither.
+Url RegistryClient::probe(const std::stop_token& stop) {
+  using Kind = TransportError::Kind;
+  const Url secure = Url::parse(fmt::format("https://{}/v2/", name_.authority));
+  const Url plain = Url::parse(fmt::format("http://{}/v2/", name_.authority));
   Transport transport(
       {.connect_timeout = kProbeTimeout, .stall_timeout = kProbeTimeout, .tls = options_.transport.tls});
+  const auto ask = [&](const Url& url) {
+    return transport.exchange({.method = "GET", .url = url, .sink = [](auto&, auto) { return false; }}, stop);
+  };
   try {
-    transport.exchange({.method = "GET", .url = secure, .sink = [](auto&, auto) { return false; }}, stop);
+    ask(secure);
     return secure;
   } catch (const TransportError& error) {
     // What is wrong with its certificate, or with ours, the first request will say.
-    using Kind = TransportError::Kind;
     if (error.kind() == Kind::kCertificate || error.kind() == Kind::kBroken) return secure;
-    spdlog::debug("registry={} https does not work, using http cause=\"{}\"", name_.authority, error.what());
+    const bool speaks_otherwise = error.kind() == Kind::kTls && !error.retryable();
+    const bool says_nothing = error.kind() == Kind::kTls || error.kind() == Kind::kStalled;
+    if (!speaks_otherwise && !(says_nothing && is_registry(ask, plain))) throw;
+    spdlog::debug("registry={} speaks no https, using http cause=\"{}\"", name_.authority, error.what());
+    return plain;
   }
-  return Url::parse(fmt::format("http://{}/v2/", name_.authority));
 }
 
 HttpResponse RegistryClient::send(const Call& call, const std::stop_token& stop) {
@@ -83,7 +101,9 @@ HttpResponse RegistryClient::send_once(const Call& call, const std::stop_token& 
     // What a storage service beside the registry asks for is none of our credential's business.
     const bool ours = response.url->origin() == origin;
     if (ours && logins < kMaxLogins && authenticator_.learn(response, authorization, scopes, stop)) continue;
-    if (std::count(call.answers.begin(), call.answers.end(), response.status) > 0) return response;
+    const bool wants_login = ours && response.status == 401 && !authorization;
+    if (!wants_login && std::count(call.answers.begin(), call.answers.end(), response.status) > 0)
+      return response;
     fail(call, response, origin);
   }
 }

@@ -41,7 +41,7 @@ struct ClientOptions {
 struct Call {
   HttpRequest request;
   Access access = Access::kPull;
-  /// Statuses beside 2xx that are answers, not failures.
+  /// Statuses beside 2xx that are answers, not failures; 401 only to who has logged in.
   std::vector<int> answers = {};
   /// The path of another repository of the same registry that must be readable too.
   std::string mount_from = {};
@@ -76,7 +76,7 @@ class RegistryClient final : public BlobServer {
 
  private:
   Url base(const std::stop_token& stop);
-  Url probe_https(const std::stop_token& stop);
+  Url probe(const std::stop_token& stop);
   [[noreturn]] void fail(const Call& call, const HttpResponse& response, const std::string& origin) const;
 
   const RepositoryName name_;

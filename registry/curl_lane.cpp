@@ -7,11 +7,12 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <utility>
 
 #include "common/c_handle.h"
 #include "common/error.h"
 #include "registry/callback_guard.h"
-#include "registry/reference.h"
+#include "registry/proxy.h"
 #include "registry/tls.h"
 
 namespace obd::registry {
@@ -48,13 +49,6 @@ std::string lower_case(std::string_view text) {
   std::transform(result.begin(), result.end(), result.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
   return result;
-}
-
-/// curl finds all others by itself. It leaves HTTP_PROXY alone because a web server gives that to CGI
-/// programs with a header of their client in it; then REQUEST_METHOD is set too.
-const char* proxy_for(const Url& url) {
-  const bool known = url.is_https() || std::getenv("http_proxy") != nullptr;
-  return known || std::getenv("REQUEST_METHOD") != nullptr ? nullptr : std::getenv("HTTP_PROXY");
 }
 
 /// Ours may hold what a manifest or a server said: nothing in it may end the line.
@@ -95,12 +89,15 @@ class Exchange {
   HttpResponse finish(CURLcode result);
   /// Throws if nothing has moved for too long. curl's own limit works on an average over seconds, and counts
   /// the time that a consumer takes.
-  void check_stall() const;
+  void check_stall();
   [[noreturn]] void fail(CURLcode result) const;
 
  private:
   void configure_connection(CURL* easy, const TransportOptions& options);
   void configure_callbacks(CURL* easy);
+  std::chrono::milliseconds stall_limit() const;
+  /// `status`: of its answer to CONNECT, 0 if there is none.
+  [[noreturn]] void fail_at_proxy(long status, const std::string& cause) const;
 
   static size_t on_header(char* data, size_t, size_t size, void* self) noexcept;
   static size_t on_body(char* data, size_t, size_t size, void* self) noexcept;
@@ -113,18 +110,23 @@ class Exchange {
 
   const HttpRequest& request_;
   const std::stop_token& stop_;
+  CURL* easy_ = nullptr;
+  std::optional<Proxy> proxy_;
   HttpResponse response_;
   CallbackGuard guard_;
   CurlList headers_;
   std::array<char, CURL_ERROR_SIZE> error_text_{};
   size_t header_bytes_ = 0;
-  uint64_t sent_ = 0;
+  uint64_t sent_ = 0;       // that curl has taken from us
+  curl_off_t sent_on_ = 0;  // that the connection has taken from curl
   bool enough_ = false;
   std::chrono::milliseconds stall_timeout_{};
+  std::chrono::milliseconds commit_timeout_{};
   std::chrono::steady_clock::time_point moved_ = std::chrono::steady_clock::now();
 };
 
 void Exchange::configure(CURL* easy, const TransportOptions& options) {
+  easy_ = easy;
   configure_connection(easy, options);
   configure_callbacks(easy);
   headers_ = header_list(request_.headers);
@@ -153,12 +155,11 @@ void Exchange::configure_connection(CURL* easy, const TransportOptions& options)
   set(easy, CURLOPT_UPLOAD_BUFFERSIZE, kSendBufferBytes);
   set(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_timeout.count()));
   stall_timeout_ = request_.stall_timeout.value_or(options.stall_timeout);
+  commit_timeout_ = options.commit_timeout;
   if (request_.deadline) set(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(request_.deadline->count()));
-  if (is_loopback_host(request_.url.host())) {
-    set(easy, CURLOPT_PROXY, "");
-  } else if (const char* proxy = proxy_for(request_.url)) {
-    set(easy, CURLOPT_PROXY, proxy);
-  }
+  proxy_ = proxy_for(request_.url);
+  set(easy, CURLOPT_PROXY, proxy_ ? proxy_->url.c_str() : "");
+  set(easy, CURLOPT_NOPROXY, "");  // that was looked at
   if (options.tls) options.tls->configure(easy);
   // The curl program obeys these two; the library leaves them to us.
   if (const char* file = std::getenv("SSL_CERT_FILE"); file && *file) set(easy, CURLOPT_CAINFO, file);
@@ -253,11 +254,24 @@ size_t Exchange::give_body(std::span<std::byte> out) {
   return give;
 }
 
-void Exchange::check_stall() const {
-  if (std::chrono::steady_clock::now() - moved_ < stall_timeout_) return;
+void Exchange::check_stall() {
+  const auto now = std::chrono::steady_clock::now();
+  curl_off_t sent_on = 0;
+  curl_easy_getinfo(easy_, CURLINFO_SIZE_UPLOAD_T, &sent_on);
+  if (std::exchange(sent_on_, sent_on) != sent_on) moved_ = now;
+  if (now - moved_ < stall_limit()) return;
   throw TransportError(fmt::format("{} {}: no byte moved for {} ms", request_.method, request_.url.redacted(),
-                                   stall_timeout_.count()),
+                                   stall_limit().count()),
                        TransportError::Kind::kStalled, true);
+}
+
+/// A proxy that keeps an upload to itself first has all of it still to send on before the registry can
+/// answer.
+std::chrono::milliseconds Exchange::stall_limit() const {
+  const bool answers = response_.status >= 200;
+  const bool all_sent =
+      request_.body && request_.body->size > 0 && static_cast<uint64_t>(sent_on_) >= request_.body->size;
+  return all_sent && !answers ? std::max(stall_timeout_, commit_timeout_) : stall_timeout_;
 }
 
 HttpResponse Exchange::finish(CURLcode result) {
@@ -266,13 +280,45 @@ HttpResponse Exchange::finish(CURLcode result) {
   return std::move(response_);
 }
 
+void Exchange::fail_at_proxy(long status, const std::string& cause) const {
+  using Kind = TransportError::Kind;
+  const auto error = [&](std::string_view what, Kind kind, bool retryable, std::string_view hint = "") {
+    return TransportError(
+        fmt::format("{} {}: the proxy {} ({}) {}: {}{}", request_.method, request_.url.redacted(),
+                    proxy_->host, proxy_->variable, what, cause, hint),
+        kind, retryable);
+  };
+  if (status == 407) {
+    throw error("refused to connect us", Kind::kOther, false,
+                proxy_->has_login
+                    ? fmt::format("; it does not accept the login in {}", proxy_->variable)
+                    : fmt::format("; it wants a login: {}=http://USER:PASSWORD@HOST:PORT", proxy_->variable));
+  }
+  if (status == 429 || status >= 500) throw error("could not connect us", Kind::kConnect, true);
+  if (status != 0) {
+    throw error("refused to connect us", Kind::kOther, false,
+                "; ask who runs it to allow that host and port, or name the host in NO_PROXY if it can be "
+                "reached without");
+  }
+  throw error("could not be reached, or could not connect us", Kind::kConnect, true);
+}
+
 void Exchange::fail(CURLcode result) const {
   using Kind = TransportError::Kind;
   const std::string cause = error_text_[0] != '\0' ? error_text_.data() : curl_easy_strerror(result);
+  if (proxy_) {
+    long status = 0;
+    curl_easy_getinfo(easy_, CURLINFO_HTTP_CONNECTCODE, &status);
+    const bool at_proxy = result == CURLE_COULDNT_RESOLVE_PROXY || result == CURLE_COULDNT_CONNECT ||
+                          result == CURLE_PROXY || status >= 300;
+    if (at_proxy) fail_at_proxy(status, cause);
+  }
+  const std::string by =
+      proxy_ ? fmt::format(" (through the proxy {}, {})", proxy_->host, proxy_->variable) : "";
   const auto error = [&](std::string_view what, Kind kind, bool retryable, std::string_view hint = "") {
     return TransportError(
-        fmt::format("{} {}: {}: {}{}", request_.method, request_.url.redacted(), what, cause, hint), kind,
-        retryable);
+        fmt::format("{} {}: {}: {}{}{}", request_.method, request_.url.redacted(), what, cause, by, hint),
+        kind, retryable);
   };
   switch (result) {
     case CURLE_COULDNT_RESOLVE_HOST:

@@ -13,9 +13,10 @@
 namespace obd::registry {
 namespace {
 
-using std::chrono::milliseconds;
+using std::chrono::seconds;
 
 constexpr size_t kMaxQuotedBytes = 300;
+constexpr int64_t kLongestRetryAfter = 24 * 3600;
 
 bool is_retryable(int status) {
   return status == 408 || status == 429 || status == 500 || status == 502 || status == 503 || status == 504;
@@ -64,9 +65,6 @@ std::string hint_for_limit(const HttpResponse& response, const FailureContext& c
   const auto remaining = response.header("ratelimit-remaining");
   if (limit && remaining) hint += fmt::format(", remaining {}", quote_line(remaining->substr(0, 40)));
   if (limit) hint += ")";
-  if (const auto delay = response.header("retry-after")) {
-    hint += fmt::format("; it wants to be asked again after {}", quote_line(delay->substr(0, 40)));
-  }
   return hint +
          (context.has_credential ? "; try later" : "; try later, or with a login, which often raises that");
 }
@@ -102,18 +100,20 @@ std::string hint_for(const HttpResponse& response, const std::string& code, cons
   }
 }
 
-/// Seconds or a date (RFC 9110 §10.2.3).
-std::optional<milliseconds> retry_after(const HttpResponse& response) {
+/// Seconds or a date (RFC 9110 §10.2.3); at most a day.
+std::optional<seconds> retry_after(const HttpResponse& response) {
   const auto value = response.header("retry-after");
   if (!value) return std::nullopt;
-  int64_t seconds = 0;
-  const auto [end, error] = std::from_chars(value->data(), value->data() + value->size(), seconds);
-  if (error != std::errc() || end != value->data() + value->size()) {
+  int64_t count = 0;
+  const auto [end, error] = std::from_chars(value->data(), value->data() + value->size(), count);
+  if (error == std::errc::result_out_of_range) {
+    count = kLongestRetryAfter;
+  } else if (error != std::errc() || end != value->data() + value->size()) {
     const time_t date = curl_getdate(value->c_str(), nullptr);
     if (date < 0) return std::nullopt;
-    seconds = static_cast<int64_t>(date) - static_cast<int64_t>(std::time(nullptr));
+    count = static_cast<int64_t>(date) - static_cast<int64_t>(std::time(nullptr));
   }
-  return milliseconds(std::clamp<int64_t>(seconds, 0, 24 * 3600) * 1000);
+  return seconds(std::clamp<int64_t>(count, 0, kLongestRetryAfter));
 }
 
 /// The length of the sequence of UTF-8 at the front, 0 if it is none or no character to be shown.
@@ -158,7 +158,11 @@ void throw_status(const HttpResponse& response, const FailureContext& context) {
   }
   if (!context.foreign && (response.status == 401 || response.status == 403))
     throw AuthError(message, response.status);
-  throw StatusError(message, response.status, is_retryable(response.status), retry_after(response));
+  const auto delay = retry_after(response);
+  if (delay && delay->count() > 0) {
+    message += fmt::format("; it asks us to come back in {} s", delay->count());
+  }
+  throw StatusError(message, response.status, is_retryable(response.status), delay);
 }
 
 }  // namespace obd::registry

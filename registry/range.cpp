@@ -1,6 +1,7 @@
 #include "registry/range.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <charconv>
@@ -60,14 +61,26 @@ void RangeReader::run(const std::stop_token& stop) {
       if (consumer_failure_) throw;
       if (left_ || (position_ == end_ && end_ > 0)) return;  // broken behind the last byte
       if (position_ > before) retries.made_progress();
-      if (!retries.wait_after(error)) throw;
+      if (may_read_from_start(error)) {
+        spdlog::debug("blob={} from the start cause=\"{}\"", blob_.digest.brief(), error.what());
+        ranges_refused_ = true;
+      } else if (!retries.wait_after(error)) {
+        throw;
+      }
     }
   }
 }
 
+/// Servers say in many ways that they want no Range: 416, 400, 403, 405, 501.
+bool RangeReader::may_read_from_start(const NetworkError& error) const {
+  const int status = error.http_status();
+  return wants_part() && !ranges_refused_ && !options_.partial_only && !error.retryable() && status >= 400 &&
+         status != 401 && status != 404;
+}
+
 void RangeReader::request_rest(const std::stop_token& stop) {
   std::vector<Header> headers;
-  if (position_ > 0 || end_ < blob_.size) {
+  if (wants_part() && !ranges_refused_) {
     headers.push_back({"Range", fmt::format("bytes={}-{}", position_, end_ - 1)});
   }
   const ResponseSink sink = [this](const HttpResponse& head, std::span<const std::byte> data) {

@@ -17,7 +17,8 @@ class RangesUnsupported : public Error {
 };
 
 /// Reads bytes [begin, end) of a blob, in order, in as many requests as it takes: each goes on where the one
-/// before broke off. Servers that do not know Range are read from the start, up to the end of the range.
+/// before broke off. Servers that do not know Range, or refuse it, are read from the start, up to the end of the
+/// range.
 ///
 /// Threads: one at a time.
 class RangeReader {
@@ -25,7 +26,7 @@ class RangeReader {
   using Consumer = std::function<void(std::span<const std::byte>)>;
 
   struct Options {
-    /// Throws RangesUnsupported rather than read from the start.
+    /// Throws RangesUnsupported, or the refusal, rather than read from the start.
     bool partial_only = false;
     /// Asked after each call of the consumer: whether to return before the end.
     std::function<bool()> leave = {};
@@ -41,6 +42,9 @@ class RangeReader {
 
  private:
   void request_rest(const std::stop_token& stop);
+  bool wants_part() const { return position_ > 0 || end_ < blob_.size; }
+  /// Whether the same request without Range may be answered.
+  bool may_read_from_start(const NetworkError& error) const;
   bool take(const HttpResponse& head, std::span<const std::byte> data);
   /// Where in the blob the body of this answer starts.
   uint64_t start_of(const HttpResponse& head) const;
@@ -53,6 +57,7 @@ class RangeReader {
   const Consumer consume_;
   const Options options_;
   bool left_ = false;
+  bool ranges_refused_ = false;
   std::optional<uint64_t> body_position_;  // in the blob, of the answer that is being read
   std::exception_ptr consumer_failure_;    // must not be mistaken for a failure of the transfer
 };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <stop_token>
 #include <utility>
@@ -17,7 +18,7 @@ struct RetryPolicy {
   /// return together.
   std::chrono::milliseconds first_delay{500};
   std::chrono::milliseconds max_delay{20'000};
-  /// The longest that Retry-After makes us wait.
+  /// What asks by Retry-After for more than that is not tried again.
   std::chrono::milliseconds max_retry_after{60'000};
   /// No failure, but a wait too: before we look whether what others write as well (a list of referrers) is
   /// still what we wrote. Whoever takes longer from his reading to his writing can undo ours.
@@ -48,13 +49,14 @@ class Retries {
   [[nodiscard]] bool wait_after(const NetworkError& error);
   /// What failed had come further than before.
   void made_progress() { failures_ = 0; }
+  /// made_progress(), if `position` is beyond every one before: what starts anew makes none for a while.
+  void reached(uint64_t position);
 
  private:
-  std::chrono::milliseconds delay_after(const NetworkError& error) const;
-
   RetryPolicy policy_;
   std::stop_token stop_;
   int failures_ = 0;
+  uint64_t furthest_ = 0;
 };
 
 /// Calls `attempt` until it succeeds or should be given up; then its last error goes on.

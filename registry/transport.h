@@ -85,7 +85,8 @@ struct TransportOptions {
   std::chrono::milliseconds connect_timeout{30'000};
   /// A transfer ends if not one byte moves for so long.
   std::chrono::milliseconds stall_timeout{60'000};
-  /// Likewise while an upload is ended: storage services copy the blob before they answer.
+  /// Likewise between the last byte of a request's body and the answer: storage services copy the blob first,
+  /// and proxies send on what they have kept.
   std::chrono::milliseconds commit_timeout{600'000};
   /// None: trust as the system does, and show no certificate.
   std::shared_ptr<const TlsContext> tls = {};
@@ -96,7 +97,7 @@ struct TransportOptions {
 ///
 /// Trusts the system's certificate authorities, which SSL_CERT_FILE and SSL_CERT_DIR can name, and those of
 /// its options beside them. Uses the proxies that HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name (also in lower
-/// case), but not for what NO_PROXY names, and never to reach this machine.
+/// case), but not for what NO_PROXY names, and never to reach this machine (proxy.h).
 ///
 /// Threads: any number at once.
 /// Errors:  TransportError; DataError for an answer beyond its cap; Cancelled at once when `stop` fires.

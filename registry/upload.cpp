@@ -4,7 +4,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <utility>
 #include <vector>
 
 #include "common/error.h"
@@ -23,14 +22,11 @@ class TrackedReader {
   }
   /// Up to which byte.
   uint64_t read() const { return read_; }
-  /// Whether more was read than when this was asked last. Restarts cannot make it true for ever.
-  bool advanced() { return std::exchange(seen_, read_) < read_; }
   uint64_t size() const { return content_.size(); }
 
  private:
   const ByteSource& content_;
   uint64_t read_ = 0;
-  uint64_t seen_ = 0;
 };
 
 namespace {
@@ -76,7 +72,6 @@ bool BlobUploader::push_in_pieces(TrackedReader& reader, const Digest& digest, R
                                   const std::stop_token& stop) {
   UploadSession session(*client_, stop);
   if (!send_pieces(session, reader, retries, stop)) return false;
-  if (reader.advanced()) retries.made_progress();
   return commit(session, {digest, reader.size()}, retries, stop);
 }
 
@@ -94,6 +89,7 @@ bool BlobUploader::send_pieces(UploadSession& session, TrackedReader& reader, Re
         const auto received = session.received(stop);
         if (!received || *received > reader.read()) return false;
         position = *received;
+        retries.reached(position);
         broken = false;
       }
       const uint64_t end = position + std::min(chunk, size - position);
@@ -102,6 +98,7 @@ bool BlobUploader::send_pieces(UploadSession& session, TrackedReader& reader, Re
         pieces_taken_ = true;
       }
       position = end;
+      retries.reached(position);
     } catch (const NetworkError& error) {
       broken = true;
       const int status = error.http_status();
@@ -114,7 +111,6 @@ bool BlobUploader::send_pieces(UploadSession& session, TrackedReader& reader, Re
       }
       if (may_start_anew(error, retries)) return false;
       if (!error.retryable()) throw;
-      if (reader.advanced()) retries.made_progress();
       if (!retries.wait_after(error)) throw;
     }
   }
@@ -141,11 +137,22 @@ bool BlobUploader::commit(UploadSession& session, const BlobId& blob, Retries& r
     } catch (const NetworkError& error) {
       if (!error.retryable() && !is_lost(error.http_status())) throw;
       // The answer may have been lost, and the session be gone when it is asked for again.
-      if (has_once(blob, Access::kPush, stop)) return true;
+      const auto found = try_has(blob, retries, stop);
+      if (!found) continue;
+      if (*found) return true;
       if (may_start_anew(error, retries)) return false;
       if (!retries.wait_after(error)) throw;
     }
   }
+}
+
+std::optional<bool> BlobUploader::try_has(const BlobId& blob, Retries& retries, const std::stop_token& stop) {
+  try {
+    return has_once(blob, Access::kPush, stop);
+  } catch (const NetworkError& error) {
+    if (!retries.wait_after(error)) throw;
+  }
+  return std::nullopt;
 }
 
 /// Why a registry does not mount is of no use: it may not know how, not have the blob there, or not let us
@@ -194,16 +201,25 @@ bool BlobUploader::has(const BlobId& blob, Access access, const std::stop_token&
 
 bool BlobUploader::has_once(const BlobId& blob, Access access, const std::stop_token& stop) {
   const Url url = client_->url(fmt::format("blobs/{}", blob.digest.text()), stop);
-  HttpResponse response = client_->send_once(
-      {.request = {.method = "HEAD", .url = url}, .access = access, .answers = {404, 405}}, stop);
-  if (response.status == 405) {
-    const auto enough = [](const HttpResponse&, std::span<const std::byte>) { return false; };
-    response = client_->send_once(
-        {.request = {.method = "GET", .url = url, .sink = enough}, .access = access, .answers = {404}}, stop);
+  const auto enough = [](const HttpResponse&, std::span<const std::byte>) { return false; };
+  // Some know no HEAD, and a URL that is signed for GET is refused to it.
+  for (const char* method : {"HEAD", "GET"}) {
+    try {
+      const HttpResponse response =
+          client_->send_once({.request = {.method = method, .url = url, .sink = enough},
+                              .access = access,
+                              .answers = {401, 403, 404}},
+                             stop);
+      if (response.status == 404) return false;
+      if (!response.ok()) continue;
+      const auto length = response.header("content-length");
+      return !length || *length == std::to_string(blob.size);
+    } catch (const StatusError& error) {
+      if (error.retryable()) throw;
+      spdlog::debug("blob={} may be there cause=\"{}\"", blob.digest.brief(), error.what());
+    }
   }
-  if (!response.ok()) return false;
-  const auto length = response.header("content-length");
-  return !length || *length == std::to_string(blob.size);
+  return false;
 }
 
 }  // namespace obd::registry

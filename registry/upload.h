@@ -42,7 +42,10 @@ class BlobUploader {
   bool commit(UploadSession& session, const BlobId& blob, Retries& retries, const std::stop_token& stop);
   /// After a request of `sent` bytes was too large. False if smaller ones cannot be made.
   bool shrink_chunks(uint64_t sent, uint64_t min_chunk_bytes);
+  /// Once the registry has refused to tell, the blob counts as missing: an upload will say what is wrong.
   bool has_once(const BlobId& blob, Access access, const std::stop_token& stop);
+  /// None if nobody could be asked: that has been waited for.
+  std::optional<bool> try_has(const BlobId& blob, Retries& retries, const std::stop_token& stop);
   void put(const ByteSource& content, const Digest& digest, const std::stop_token& stop);
 
   const std::shared_ptr<RegistryClient> client_;

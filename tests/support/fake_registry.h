@@ -70,6 +70,8 @@ class FakeRegistry {
     bool checks_manifests = false;
     /// Keeps lists of referrers itself, handed out so many at a time; 0: knows nothing of them.
     size_t referrers_page = 0;
+    /// What requests for parts of blobs are answered with; 0: with the part.
+    int range_refusal = 0;
     /// Bodies beyond this are answered with 413; `min_chunk_bytes` is what OCI-Chunk-Min-Length says.
     uint64_t max_body_bytes = std::numeric_limits<uint64_t>::max();
     uint64_t min_chunk_bytes = 0;

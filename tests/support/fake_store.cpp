@@ -63,6 +63,9 @@ void FakeStore::handle_blob(const std::string& digest, const RecordedRequest& re
   uint64_t first = 0;
   uint64_t last = 0;
   const std::string range = recorded.header("range");
+  if (!range.empty() && options_.range_refusal != 0) {
+    return answer_error(response, options_.range_refusal, "UNSUPPORTED");
+  }
   if (ranges && std::sscanf(range.c_str(), "bytes=%lu-%lu", &first, &last) == 2 && first < content.size()) {
     last = std::min<uint64_t>(last, content.size() - 1);
     response.status = 206;

@@ -110,7 +110,7 @@ TEST_F(Tokens, LiveAtLeastAMinuteWhateverTheServiceSays) {
 
 TEST_F(Tokens, ThatAreNeverAcceptedEndInAnAuthError) {
   registry_.grant("something-else");
-  const std::string message = message_of<AuthError>([&] { open()->has_blob(id_of("x"), {}); });
+  const std::string message = message_of<AuthError>([&] { open()->pull_manifest("t", {}); });
   EXPECT_THAT(message, HasSubstr("401"));
   EXPECT_THAT(message, Not(HasSubstr("first-token")));
   EXPECT_LE(asked().size(), 2u);

@@ -2,6 +2,7 @@
 
 #include "registry/http_error.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <spdlog/sinks/ostream_sink.h>
@@ -45,6 +46,23 @@ TEST(HttpError, ExplainsLimits) {
   EXPECT_THAT(message, HasSubstr("TOOMANYREQUESTS: said so"));
   EXPECT_THAT(message, HasSubstr("limit 100;w=21600, remaining 0;w=21600"));
   EXPECT_THAT(message, HasSubstr("a login"));
+}
+
+TEST(HttpError, SaysWhenTheRegistryWantsToBeAskedAgain) {
+  const auto message = [](const std::string& when) {
+    HttpFixture fixture;
+    fixture.registry.inject("GET", "", {.status = 503, .headers = {{"Retry-After", when}}}, 100);
+    std::string text = message_of<NetworkError>([&] { fixture.repository->pull_manifest("t", {}); });
+    return fmt::format("{} tries{}", fixture.registry.requests().size(), text.substr(text.find("later") + 5));
+  };
+  EXPECT_EQ(message("3600"), "1 tries; it asks us to come back in 3600 s");
+  EXPECT_EQ(message("99999999999999999999"), "1 tries; it asks us to come back in 86400 s");
+  const std::time_t soon = std::time(nullptr) + 3600;
+  EXPECT_THAT(message(fmt::format("{:%a, %d %b %Y %H:%M:%S GMT}", fmt::gmtime(soon))),
+              testing::MatchesRegex("1 tries; it asks us to come back in 3[56][0-9][0-9] s"));
+  EXPECT_EQ(message("0"), "3 tries");
+  EXPECT_EQ(message("Wed, 21 Oct 2015 07:28:00 GMT"), "3 tries");
+  EXPECT_EQ(message("in a while"), "3 tries");
 }
 
 TEST(HttpError, ExplainsFailuresOfTheServer) {

@@ -87,8 +87,20 @@ TEST_F(Parallel, ServerWithoutRangesIsReadOverOneConnection) {
 }
 
 TEST_F(Parallel, ServerThatRefusesRangesIsReadOverOneConnection) {
-  registry().fail_request(1, {.status = 416});  // the first of several at once; the others may never be sent
-  EXPECT_EQ(pull_text(repository(), id_), content_);
+  for (const int status : {416, 400, 403, 405, 501}) {
+    HttpFixture fixture({.range_refusal = status}, eager());
+    fixture.registry.put_blob(id_.digest.text(), content_);
+    EXPECT_EQ(pull_text(*fixture.repository, id_), content_) << status;
+  }
+}
+
+TEST_F(Parallel, BrokenTransferIsGoneOnWithWhereRangesAreRefused) {
+  HttpFixture fixture({.range_refusal = 403});
+  fixture.registry.put_blob(id_.digest.text(), content_);
+  fixture.registry.fail_request(0, {.kind = Fault::Kind::kShortBody, .bytes = 90'000});
+  fixture.registry.fail_request(2, {.kind = Fault::Kind::kShortBody, .bytes = 1'000'000});
+  EXPECT_EQ(pull_text(*fixture.repository, id_), content_);
+  EXPECT_EQ(fixture.registry.requests().size(), 4u) << "a Range is asked for once";
 }
 
 TEST_F(Parallel, BrokenPiecesAreFetchedAgain) {

@@ -83,6 +83,19 @@ TEST_P(Push, GoesOnWhereTheUploadBroke) {
             fmt::format("600000-{}", content_.size() - 1));
 }
 
+TEST_P(Push, IsTriedAsLongAsTheRegistryGetsMoreOfIt) {
+  registry().inject("PATCH", "", {.kind = Fault::Kind::kPartial, .status = 502, .bytes = 100'000}, 8);
+  expect_pushed();
+  EXPECT_EQ(count("PATCH", ""), 9u);
+}
+
+TEST_P(Push, WhatTheRegistryDoesNotKeepIsNoProgress) {
+  registry().inject("PATCH", "", {.kind = Fault::Kind::kPartial, .status = 502, .bytes = 100'000});
+  registry().inject("PATCH", "", {.kind = Fault::Kind::kPartial, .status = 502, .bytes = 0}, 100);
+  EXPECT_THROW(push_text(repository(), content_), NetworkError);
+  EXPECT_EQ(count("PATCH", ""), 4u);
+}
+
 TEST_P(Push, AsksForTheSessionUntilTheRegistryIsBack) {
   registry().inject("PATCH", "", {.kind = Fault::Kind::kPartial, .status = 502, .bytes = 600'000});
   registry().inject("GET", "/uploads/", {.status = 503});
@@ -109,6 +122,42 @@ TEST_P(Push, LostAnswerToTheLastRequestIsNoFailure) {
   registry().inject("PUT", "/uploads/", {.kind = Fault::Kind::kAfterwards, .status = 502});
   expect_pushed();
   EXPECT_EQ(count("PATCH", ""), 1u);
+}
+
+TEST_P(Push, UploadIsKeptWhileNobodyTellsWhetherItEnded) {
+  registry().inject("PUT", "/uploads/", {.status = 503});
+  registry().inject("HEAD", "/blobs/", {.status = 503});
+  expect_pushed();
+  EXPECT_EQ(count("PATCH", ""), 1u);
+  EXPECT_EQ(count("PUT", "/uploads/"), 2u);
+}
+
+TEST_P(Push, WhatARefusalToTellIfABlobIsThereLeavesOpen) {
+  for (const int status : {400, 401, 403, 405, 501}) {
+    HttpFixture fixture(
+        {.authorization = basic_authorization("user", "pa55word"), .relative_locations = GetParam()},
+        {.credential = Credential{"user", "pa55word"}});
+    EXPECT_FALSE(find_manifest(*fixture.repository, "missing", {})) << "logged in";
+    fixture.registry.inject("HEAD", "/blobs/", {.status = status}, 100);
+    const BlobId blob = id_of("config");
+    EXPECT_FALSE(fixture.repository->has_blob(blob, {})) << status;
+    fixture.repository->push_bytes("config", {});
+    EXPECT_TRUE(fixture.repository->has_blob(blob, {})) << status << ": by GET";
+    fixture.registry.inject("GET", "/blobs/", {.status = status}, 100);
+    EXPECT_FALSE(fixture.repository->has_blob(blob, {})) << status;
+    EXPECT_EQ(fixture.repository->push_bytes("config", {}), blob.digest);
+    fixture.registry.inject("POST", "", {.status = 401}, 100);
+    EXPECT_THROW(fixture.repository->push_bytes("config", {}), AuthError);
+  }
+}
+
+TEST_P(Push, StorageThatRefusesHeadIsAskedByGet) {
+  FakeRegistry storage;
+  storage.put_blob(digest_.text(), content_);
+  storage.inject("HEAD", "", {.status = 403}, 100);
+  registry().redirect("", "/blobs/",
+                      fmt::format("http://{}/v2/x/blobs/{}", storage.authority(), digest_.text()));
+  EXPECT_TRUE(repository().has_blob(id_of(content_), {}));
 }
 
 TEST_P(Push, EveryRequestMayFailOnce) {

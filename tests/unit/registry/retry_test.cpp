@@ -36,6 +36,19 @@ TEST(Retries, ProgressStartsTheCountAnew) {
   }
 }
 
+TEST(Retries, OnlyWhatWasNeverReachedIsProgress) {
+  Retries retries(quick_retries(), {});
+  const NetworkError error("x", 0, true);
+  for (const uint64_t position : {1u, 5u, 6u}) {
+    retries.reached(position);
+    EXPECT_TRUE(retries.wait_after(error));
+  }
+  retries.reached(3);
+  EXPECT_TRUE(retries.wait_after(error));
+  retries.reached(6);
+  EXPECT_FALSE(retries.wait_after(error));
+}
+
 TEST(Retries, StopEndsTheWait) {
   RetryPolicy patient;
   patient.first_delay = patient.max_delay = milliseconds(60'000);
@@ -45,14 +58,24 @@ TEST(Retries, StopEndsTheWait) {
   EXPECT_THROW(static_cast<void>(retries.wait_after(NetworkError("x", 0, true))), Cancelled);
 }
 
-TEST(Retries, RetryAfterIsObeyedUpToItsCap) {
-  RetryPolicy policy = quick_retries();
-  policy.max_retry_after = milliseconds(30);
+milliseconds waited(RetryPolicy policy, milliseconds retry_after) {
   Retries retries(policy, {});
   const auto begin = steady_clock::now();
-  EXPECT_TRUE(retries.wait_after(StatusError("x", 429, true, milliseconds(3'600'000))));
-  EXPECT_GE(steady_clock::now() - begin, milliseconds(30));
-  EXPECT_LT(steady_clock::now() - begin, milliseconds(30'000));
+  EXPECT_TRUE(retries.wait_after(StatusError("x", 429, true, retry_after)));
+  return std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin);
+}
+
+TEST(Retries, RetryAfterIsTheLeastThatIsWaited) {
+  EXPECT_GE(waited(quick_retries(), milliseconds(50)), milliseconds(50));
+  RetryPolicy policy = quick_retries();
+  policy.first_delay = policy.max_delay = milliseconds(80);
+  EXPECT_GE(waited(policy, milliseconds(0)), milliseconds(40)) << "the usual wait";
+  EXPECT_GE(waited(policy, milliseconds(10)), milliseconds(40));
+}
+
+TEST(Retries, LongerThanItsCapIsNotWaited) {
+  Retries retries(quick_retries(), {});
+  EXPECT_FALSE(retries.wait_after(StatusError("x", 429, true, milliseconds(51))));
 }
 
 }  // namespace

@@ -4,12 +4,15 @@
 #include <gmock/gmock.h>
 #include <httplib.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <thread>
 
 #include "registry/client.h"
 #include "tests/support/certificates.h"
+#include "tests/support/scripted_server.h"
 #include "tests/unit/registry/fixtures.h"
 
 namespace obd::registry::test {
@@ -26,7 +29,8 @@ using testing::HasSubstr;
 class TlsServer {
  public:
   /// Wants clients to have a certificate of the authority in `client_ca`, unless that is empty.
-  TlsServer(const fs::path& certificate, const fs::path& key, const fs::path& client_ca)
+  TlsServer(const fs::path& certificate, const fs::path& key, const fs::path& client_ca,
+            const std::string& authority = "")
       : server_(certificate.c_str(), key.c_str(), client_ca.empty() ? nullptr : client_ca.c_str()) {
     if (!client_ca.empty()) {  // it names whom it trusts, as most servers do
       SSL_CTX_set_client_CA_list(server_.ssl_context(), SSL_load_client_CA_file(client_ca.c_str()));
@@ -39,7 +43,12 @@ class TlsServer {
       }
       response.set_content(name, "text/plain");
     });
-    port_ = server_.bind_to_any_port("127.0.0.1");
+    if (authority.empty()) {
+      port_ = server_.bind_to_any_port("127.0.0.1");
+    } else {
+      port_ = std::stoi(authority.substr(authority.find(':') + 1));
+      server_.bind_to_port("127.0.0.1", port_);
+    }
     thread_ = std::jthread([this] { server_.listen_after_bind(); });
     while (!server_.is_running()) std::this_thread::yield();
   }
@@ -180,6 +189,45 @@ TEST_F(Tls, LoopbackRegistryThatWantsACertificateIsNotAskedOverHttp) {
   EXPECT_TRUE(client.url("x", {}).is_https());
 }
 
+/// Whether a registry on this machine with this first conversation, and `then` for all others, is spoken to
+/// by https.
+bool becomes_https(const std::function<void(obd::test::Conversation&)>& first,
+                   const std::function<void(obd::test::Conversation&)>& then) {
+  std::atomic<int> count = 0;
+  obd::test::ScriptedServer server(
+      [&](obd::test::Conversation& client) { count++ == 0 ? first(client) : then(client); });
+  RegistryClient client(parse_repository_name(server.authority() + "/a"), {.retry = quick_retries()});
+  return client.url("x", {}).is_https();
+}
+
+TEST_F(Tls, OnlyAnAnswerDecidesHowToSpeakToALoopbackRegistry) {
+  const auto hang_up = [](obd::test::Conversation& client) { client.skip(1); };
+  const auto refuse = [](obd::test::Conversation& client) {
+    client.skip(1);
+    client.write("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
+  };
+  const auto welcome = [](obd::test::Conversation& client) {
+    if (client.read_head().starts_with("GET /v2/")) client.write("HTTP/1.0 200 OK\r\n\r\n");
+  };
+  EXPECT_THROW(becomes_https(hang_up, hang_up), TransportError);
+  EXPECT_FALSE(becomes_https(refuse, refuse)) << "it speaks, but not TLS";
+  EXPECT_FALSE(becomes_https(hang_up, welcome));
+  EXPECT_FALSE(becomes_https(hang_up, refuse)) << "asked by TLS again";
+}
+
+TEST_F(Tls, LoopbackRegistryThatComesUpLateIsAskedByTls) {
+  std::unique_ptr<TlsServer> server = serve();
+  const std::string authority = server->authority();
+  server.reset();
+  ClientOptions options;
+  options.transport.tls = TlsContext::load({.root_cas = {ours_}});
+  options.retry = quick_retries();
+  RegistryClient client(parse_repository_name(authority + "/a"), options);
+  EXPECT_THROW(client.url("x", {}), TransportError);
+  server = std::make_unique<TlsServer>(server_certificate_, server_key_, "", authority);
+  EXPECT_TRUE(client.url("x", {}).is_https());
+}
+
 TEST_F(Tls, FilesThatCannotBeUsedAreNamed) {
   const auto refuse = [](const TlsOptions& options, const fs::path& file) {
     EXPECT_THAT(message_of<UsageError>([&] { TlsContext::load(options); }), HasSubstr(file.string()));
@@ -205,74 +253,6 @@ TEST_F(Tls, FilesThatCannotBeUsedAreNamed) {
   refuse({.cert_dirs = {key.parent_path()}}, key);
   const fs::path bad = write("bad/a.crt", "x");
   refuse({.cert_dirs = {bad.parent_path()}}, bad);
-}
-
-/// Answers what a proxy is asked, and remembers it.
-class Proxy : public testing::Test {
- protected:
-  Proxy() {
-    for (const char* name : kNames) ::unsetenv(name);
-    for (const char* url : {"http://registry.invalid/v2/", "http://elsewhere.invalid/v2/"}) {
-      proxy_.serve(url, [](const auto&) { return "through the proxy"; });  // proxies are asked for whole URLs
-    }
-  }
-  ~Proxy() override {
-    for (const char* name : kNames) ::unsetenv(name);
-  }
-  static std::string get(const std::string& url) {
-    Transport transport({.connect_timeout = std::chrono::seconds(2)});
-    return transport.exchange({.method = "GET", .url = Url::parse(url)}, {}).body;
-  }
-  void name_by(const char* variable) const {
-    ::setenv(variable, ("http://" + proxy_.authority()).c_str(), 1);
-  }
-
-  static constexpr std::array kNames = {"http_proxy",  "HTTP_PROXY",     "https_proxy",
-                                        "HTTPS_PROXY", "all_proxy",      "ALL_PROXY",
-                                        "NO_PROXY",    "REQUEST_METHOD", "no_proxy"};
-  FakeRegistry proxy_;
-};
-
-TEST_F(Proxy, OfTheEnvironmentIsUsed) {
-  for (const char* variable : {"http_proxy", "HTTP_PROXY", "ALL_PROXY"}) {
-    name_by(variable);
-    EXPECT_EQ(get("http://registry.invalid/v2/"), "through the proxy") << variable;
-    EXPECT_EQ(proxy_.requests().back().header("host"), "registry.invalid");
-    ::unsetenv(variable);
-  }
-}
-
-TEST_F(Proxy, OfHttpsIsAskedForATunnel) {
-  const auto failure = [] { return message_of<TransportError>([] { get("https://registry.invalid/v2/"); }); };
-  name_by("HTTPS_PROXY");
-  EXPECT_THAT(failure(), HasSubstr("CONNECT")) << "which this server does not know";
-  ::unsetenv("HTTPS_PROXY");
-  name_by("HTTP_PROXY");
-  EXPECT_THAT(failure(), testing::Not(HasSubstr("CONNECT")));
-}
-
-TEST_F(Proxy, IsNotUsedForThisMachine) {
-  FakeRegistry registry;
-  registry.serve("/v2/", [](const auto&) { return "direct"; });
-  name_by("HTTP_PROXY");
-  name_by("http_proxy");
-  EXPECT_EQ(get("http://" + registry.authority() + "/v2/"), "direct");
-  EXPECT_TRUE(proxy_.requests().empty());
-}
-
-TEST_F(Proxy, IsNotUsedForWhatNoProxyNames) {
-  name_by("HTTP_PROXY");
-  ::setenv("NO_PROXY", "other.invalid,.registry.invalid", 1);
-  EXPECT_THROW(get("http://a.registry.invalid/v2/"), TransportError);
-  EXPECT_TRUE(proxy_.requests().empty());
-  EXPECT_EQ(get("http://elsewhere.invalid/v2/"), "through the proxy");
-}
-
-TEST_F(Proxy, FromAWebServersClientIsNotBelieved) {
-  name_by("HTTP_PROXY");
-  ::setenv("REQUEST_METHOD", "GET", 1);
-  EXPECT_THROW(get("http://registry.invalid/v2/"), TransportError);
-  EXPECT_TRUE(proxy_.requests().empty());
 }
 
 }  // namespace

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <thread>
+
+#include "tests/support/scripted_server.h"
 #include "tests/unit/registry/fixtures.h"
 
 namespace obd::registry::test {
@@ -95,6 +98,26 @@ TEST_F(TransportTest, DeadlineEndsARequestThatMayHang) {
   HttpRequest request = get("/v2/a/blobs/" + Digest::of(content).text());
   request.deadline = std::chrono::milliseconds(100);
   EXPECT_THROW(transport_.exchange(request, {}), TransportError);
+}
+
+TEST_F(TransportTest, AnswerToABodyMayTakeAsLongAsACommit) {
+  using std::chrono::milliseconds;
+  obd::test::ScriptedServer server([](obd::test::Conversation& client) {
+    client.read_head();
+    client.write("HTTP/1.1 100 Continue\r\n\r\n");
+    client.skip(100'000);
+    std::this_thread::sleep_for(milliseconds(600));
+    client.write("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
+  });
+  const std::string content = noise(100'000);
+  const auto status = [&](milliseconds commit_timeout, const char* method) {
+    Transport transport({.stall_timeout = milliseconds(200), .commit_timeout = commit_timeout});
+    HttpRequest request{.method = method, .url = Url::parse("http://" + server.authority())};
+    if (request.method == "PATCH") request.body = body_of(content);
+    return transport.exchange(request, {}).status;
+  };
+  EXPECT_EQ(status(milliseconds(60'000), "PATCH"), 202);
+  EXPECT_THROW(status(milliseconds(300), "PATCH"), TransportError);
 }
 
 TEST_F(TransportTest, RedirectAfterPostGoesOnAsGetOnlyWith303) {
