@@ -245,6 +245,7 @@ LayerMember make_member(TarMembers& members, archive_entry* entry, const PaxScan
   set_mtime(inode, entry, records);
   set_xattrs(inode, entry, records);
   if (inode.is_symlink()) {
+    inode.mode = S_IFLNK | 0777;  // Linux knows no other, whatever the archive says
     inode.make_extra().link_target = record_or("linkpath", archive_entry_symlink(entry));
   } else if (inode.is_device()) {
     inode.device_major = static_cast<uint32_t>(archive_entry_rdevmajor(entry));

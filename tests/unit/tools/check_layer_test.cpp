@@ -81,6 +81,16 @@ TEST(ReadLayer, ReadsEveryCompression) {
   expect_sample(read(sample(), 1));
 }
 
+TEST(ReadLayer, SymlinksHaveTheOneModeThatLinuxKnows) {
+  const auto members = read(TarBuilder()
+                                .add({.name = "python", .type = '2', .link = "x", .mode = 0644})
+                                .add({.name = "bits", .type = '2', .link = "x", .mode = 07000})
+                                .end()
+                                .bytes());
+  ASSERT_EQ(members.size(), 2U);
+  for (const auto& member : members) EXPECT_EQ(member.inode->mode, S_IFLNK | 0777U) << member.path;
+}
+
 TEST(ReadLayer, ReadsGzipOfSeveralMembersAndBytesBehindTheEnd) {
   Bytes blob = gzip(std::span(sample()).first(777));
   const Bytes rest = gzip(std::span(sample()).subspan(777));
