@@ -91,6 +91,40 @@ TEST(ReadLayer, SymlinksHaveTheOneModeThatLinuxKnows) {
   for (const auto& member : members) EXPECT_EQ(member.inode->mode, S_IFLNK | 0777U) << member.path;
 }
 
+TEST(ReadLayer, ASlashMakesADirectoryOfAMemberWithoutATypeAlone) {
+  const std::string text = std::string(700, 'a');
+  Bytes archive = TarBuilder()
+                      .directory("d/")
+                      .add({.name = "file/", .content = text, .uid = 7})
+                      .records('g', {{"uid", "9"}})
+                      .add({.name = "x", .content = text + "b", .pax = {{"path", "long/name/"}}})
+                      .add({.name = "empty/"})
+                      .add({.name = "old/", .type = '\0', .content = "no directory has content"})
+                      .add({.name = "last/", .content = text})
+                      .bytes();
+  const auto plain = read(TarBuilder().file("file", text).file("longer", text + "b").end().bytes());
+  for (const size_t piece_bytes : {size_t{1}, size_t{512}, size_t{1000}, archive.size()}) {
+    const auto members = read(archive, piece_bytes);
+    ASSERT_EQ(members.size(), 6U);
+    EXPECT_TRUE(members[0].inode->is_directory());
+    EXPECT_EQ(members[1].path, "file/");
+    EXPECT_EQ(members[1].inode->mode, S_IFREG | 0644U);
+    EXPECT_EQ(members[1].inode->uid, 7U);
+    EXPECT_EQ(members[1].inode->size, 700U);
+    EXPECT_EQ(members[1].inode->content, plain[0].inode->content);
+    EXPECT_EQ(members[2].path, "long/name/");
+    EXPECT_EQ(members[2].inode->size, 701U);
+    EXPECT_EQ(members[2].inode->content, plain[1].inode->content);
+    EXPECT_EQ(members[3].inode->mode, S_IFREG | 0644U);
+    EXPECT_EQ(members[3].inode->size, 0U);
+    EXPECT_TRUE(members[4].inode->is_directory());
+    EXPECT_EQ(members[4].inode->uid, 9U) << "a global header reaches further";
+    EXPECT_EQ(members[5].inode->size, 700U);
+  }
+  archive.resize(archive.size() - 512);
+  EXPECT_THROW(read(archive), DataError) << "the last file's content is cut";
+}
+
 TEST(ReadLayer, ReadsGzipOfSeveralMembersAndBytesBehindTheEnd) {
   Bytes blob = gzip(std::span(sample()).first(777));
   const Bytes rest = gzip(std::span(sample()).subspan(777));
