@@ -216,8 +216,9 @@ uint32_t record_id(const PaxScanner::Records& records, const char* key, int64_t 
   return checked_id(value, key);
 }
 
-/// Attributes that a filesystem on Linux takes from a tar; a conversion leaves out the others.
-bool is_storable(std::string_view name) {
+/// Attributes that a filesystem on Linux takes from a tar; a conversion leaves out the others. See xattr(7).
+bool is_storable(const Inode& inode, std::string_view name) {
+  if (name.starts_with("user.") && !inode.is_regular() && !inode.is_directory()) return false;
   for (const std::string_view space : {"user.", "trusted.", "security."}) {
     if (name.starts_with(space)) return name.size() > space.size();
   }
@@ -226,7 +227,7 @@ bool is_storable(std::string_view name) {
 
 void set_xattrs(Inode& inode, archive_entry* entry, const PaxScanner::Records& records) {
   const auto set = [&](const std::string& name, std::string value) {
-    if (is_storable(name)) inode.make_extra().xattrs[name] = canonical_xattr(name, std::move(value));
+    if (is_storable(inode, name)) inode.make_extra().xattrs[name] = canonical_xattr(name, std::move(value));
   };
   const char* name = nullptr;
   const void* value = nullptr;

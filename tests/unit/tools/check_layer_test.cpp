@@ -188,6 +188,22 @@ TEST(ReadLayer, TakesXattrsOfBothFormsAsBytesAndLeavesOutWhatCannotBeStored) {
   EXPECT_EQ(members[0].inode->xattrs(), expected);
 }
 
+TEST(ReadLayer, OnlyFilesAndDirectoriesHaveUserAttributes) {
+  TarBuilder tar;
+  for (const char type : {'0', '5', '2', '3', '6'}) {
+    tar.add({.name = std::string(1, type),
+             .type = type,
+             .link = "y",
+             .pax = {{"SCHILY.xattr.user.x", "1"}, {"SCHILY.xattr.trusted.x", "2"}}});
+  }
+  const auto members = read(tar.end().bytes());
+  ASSERT_EQ(members.size(), 5U);
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(members[i].inode->xattrs().contains("user.x"), i < 2) << members[i].path;
+    EXPECT_TRUE(members[i].inode->xattrs().contains("trusted.x")) << members[i].path;
+  }
+}
+
 TEST(ReadLayer, GlobalHeadersCountUntilTheyAreReplaced) {
   const auto members =
       read(TarBuilder()

@@ -200,6 +200,19 @@ TEST(LayerApplier, AttributesOfOtherSystemsAreLeftOutAndCounted) {
   EXPECT_EQ(capture.applied.skipped_xattrs, 1u);
 }
 
+TEST(LayerApplier, UserAttributesOfWhatIsNeitherFileNorDirectoryAreLeftOutAndCounted) {
+  const std::map<std::string, std::string> attributes = {{"SCHILY.xattr.user.x", "1"},
+                                                         {"SCHILY.xattr.trusted.x", "2"}};
+  for (const auto& [type, skipped] :
+       std::map<char, uint64_t>{{'0', 0}, {'5', 0}, {'2', 1}, {'3', 1}, {'6', 1}}) {
+    ImageDisk image;
+    const LayerCapture capture =
+        image.apply(layer({.name = "x", .type = type, .link = "y", .pax = attributes}));
+    EXPECT_EQ(capture.applied.skipped_xattrs, skipped) << type;
+    EXPECT_EQ(image.complaints(), "");
+  }
+}
+
 TEST(LayerApplier, MalformedAccessControlListsAreRefused) {
   for (const std::string& value :
        {std::string("short"), std::string("\1\0\0\0", 4), std::string("\2\0\0\0\x40\0\7\0\0\0\0\0", 12)}) {
