@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <string_view>
 #include <vector>
 
@@ -70,6 +71,17 @@ void check_acl(std::string_view name, std::string_view value) {
     valid = tag == 0x01 || tag == 0x02 || tag == 0x04 || tag == 0x08 || tag == 0x10 || tag == 0x20;
   }
   if (!valid) throw DataError(fmt::format("the attribute '{}' is no valid access control list", name));
+}
+
+/// The kernel's vfs_cap_data, whose revision says how long it is. The kernel refuses to set any other value,
+/// and to read it where it is.
+void check_capability(std::string_view name, std::string_view value) {
+  constexpr std::array<size_t, 4> kBytes{0, 12, 20, 24};  // by revision, which counts from 1
+  const auto* bytes = reinterpret_cast<const std::byte*>(value.data());
+  const uint32_t revision = value.size() >= 4 ? load_le<uint32_t>(bytes) >> 24 : 0;
+  if (revision == 0 || revision >= kBytes.size() || value.size() != kBytes[revision]) {
+    throw DataError(fmt::format("the attribute '{}' is no valid set of capabilities", name));
+  }
 }
 
 class Applier {
@@ -166,6 +178,7 @@ Xattrs Applier::xattrs_of(const TarEntry& entry, FileType type) {
       continue;
     }
     if (name.starts_with("system.")) check_acl(name, value);
+    if (name == "security.capability") check_capability(name, value);
     kept.emplace_back(name, value);
   }
   return kept;
