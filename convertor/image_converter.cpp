@@ -249,8 +249,8 @@ void ImageBuild::apply(size_t index) {
   }
   source->verify();
   if (const uint64_t skipped = pending->layer.applied.skipped_xattrs; skipped > 0) {
-    spdlog::warn("{}: {} extended attributes left out: ext4 on Linux has no such namespace",
-                 layer_name(index), skipped);
+    spdlog::warn("{}: {} extended attributes left out: Linux does not take them there", layer_name(index),
+                 skipped);
   }
   disk_->stack.push(pending->output->finish_index(layer_name(index)));
   pending->layer.uncompressed_bytes = pending->output->uncompressed_bytes();

@@ -91,12 +91,11 @@ class TarMembers {
  public:
   TarMembers(Decompressor& input, std::span<const std::byte> first) : input_(input) {
     window_.assign(first.begin(), first.end());
-    archive_read_support_format_tar(handle_.get());
-    check(archive_read_open(handle_.get(), this, nullptr, read_input, nullptr));
+    open();
   }
 
   /// Null at the end.
-  archive_entry* next(PaxScanner::Records& records) {
+  archive_entry* next(PaxScanner::Headers& headers) {
     in_header_ = true;
     header_floor_ = consumed();
     archive_entry* entry = nullptr;
@@ -106,7 +105,7 @@ class TarMembers {
     in_header_ = false;
     const auto start = static_cast<uint64_t>(archive_read_header_position(handle_.get()));
     OBD_CHECK(start >= window_start_ && start - window_start_ <= window_.size());
-    records = scanner_.scan(std::span<const std::byte>(window_).subspan(start - window_start_));
+    headers = scanner_.scan(std::span<const std::byte>(window_).subspan(start - window_start_));
     return entry;
   }
 
@@ -122,9 +121,37 @@ class TarMembers {
     return hash_.finish();
   }
 
+  /// The content of a member that libarchive takes for a directory, to which it grants none: reads it past
+  /// libarchive, which starts anew behind it.
+  Fingerprint hash_misread_content(uint64_t size) {
+    drop_window_before(consumed());
+    const uint64_t stored = (size + kBlock - 1) / kBlock * kBlock;
+    for (uint64_t offset = 0; offset < stored;) {
+      if (window_.empty() && !extend_window()) throw DataError("the archive ends within a file's content");
+      const auto piece = std::span(window_).first(std::min<uint64_t>(window_.size(), stored - offset));
+      if (offset < size) hash_.add(offset, piece.first(std::min<uint64_t>(piece.size(), size - offset)));
+      offset += piece.size();
+      drop_window_before(window_start_ + piece.size());
+    }
+    if (window_.empty()) extend_window();
+    window_start_ = header_floor_ = 0;
+    handle_.reset(archive_read_new());
+    open();
+    return hash_.finish();
+  }
+
   void skip_content() { check(archive_read_data_skip(handle_.get())); }
 
  private:
+  static constexpr size_t kBlock = 512;
+
+  void open() {
+    opened_ = false;
+    archive_read_support_format_tar(handle_.get());
+    archive_read_support_format_empty(handle_.get());
+    check(archive_read_open(handle_.get(), this, nullptr, read_input, nullptr));
+  }
+
   uint64_t consumed() const { return static_cast<uint64_t>(archive_filter_bytes(handle_.get(), -1)); }
 
   static la_ssize_t read_input(archive*, void* self, const void** data) noexcept {
@@ -137,16 +164,24 @@ class TarMembers {
     size_t added = window_.size();
     if (opened_) {
       const uint64_t floor = in_header_ ? header_floor_ : consumed();
-      const auto old = static_cast<size_t>(std::min<uint64_t>(floor - window_start_, window_.size()));
-      window_.erase(window_.begin(), window_.begin() + static_cast<ptrdiff_t>(old));
-      window_start_ += old;
-      const auto piece = input_.next();
-      added = piece.size();
-      window_.insert(window_.end(), piece.begin(), piece.end());
+      drop_window_before(floor);
+      added = extend_window();
     }
     opened_ = true;
     *data = window_.data() + (window_.size() - added);
     return static_cast<la_ssize_t>(added);
+  }
+
+  void drop_window_before(uint64_t position) {
+    const auto old = static_cast<size_t>(std::min<uint64_t>(position - window_start_, window_.size()));
+    window_.erase(window_.begin(), window_.begin() + static_cast<ptrdiff_t>(old));
+    window_start_ += old;
+  }
+
+  size_t extend_window() {
+    const auto piece = input_.next();
+    window_.insert(window_.end(), piece.begin(), piece.end());
+    return piece.size();
   }
 
   void check(int result) const {
@@ -181,8 +216,9 @@ uint32_t record_id(const PaxScanner::Records& records, const char* key, int64_t 
   return checked_id(value, key);
 }
 
-/// Attributes that a filesystem on Linux takes from a tar; a conversion leaves out the others.
-bool is_storable(std::string_view name) {
+/// Attributes that a filesystem on Linux takes from a tar; a conversion leaves out the others. See xattr(7).
+bool is_storable(const Inode& inode, std::string_view name) {
+  if (name.starts_with("user.") && !inode.is_regular() && !inode.is_directory()) return false;
   for (const std::string_view space : {"user.", "trusted.", "security."}) {
     if (name.starts_with(space)) return name.size() > space.size();
   }
@@ -191,7 +227,7 @@ bool is_storable(std::string_view name) {
 
 void set_xattrs(Inode& inode, archive_entry* entry, const PaxScanner::Records& records) {
   const auto set = [&](const std::string& name, std::string value) {
-    if (is_storable(name)) inode.make_extra().xattrs[name] = canonical_xattr(name, std::move(value));
+    if (is_storable(inode, name)) inode.make_extra().xattrs[name] = canonical_xattr(name, std::move(value));
   };
   const char* name = nullptr;
   const void* value = nullptr;
@@ -223,7 +259,8 @@ std::string text_or(const char* text) {
   return text == nullptr ? "" : text;
 }
 
-LayerMember make_member(TarMembers& members, archive_entry* entry, const PaxScanner::Records& records) {
+LayerMember make_member(TarMembers& members, archive_entry* entry, const PaxScanner::Headers& headers) {
+  const PaxScanner::Records& records = headers.records;
   const auto record_or = [&](const char* key, const char* otherwise) {
     const auto found = records.find(key);
     return found == records.end() ? text_or(otherwise) : found->second;
@@ -240,18 +277,30 @@ LayerMember make_member(TarMembers& members, archive_entry* entry, const PaxScan
   member.inode = std::make_shared<Inode>();
   Inode& inode = *member.inode;
   inode.mode = archive_entry_filetype(entry) | (archive_entry_mode(entry) & 07777);
+  // Only archives older than POSIX, whose files have no type, mark a directory by its name.
+  const bool misread = inode.is_directory() && headers.type != '5';
+  if (misread && headers.type != '\0') inode.mode = S_IFREG | (inode.mode & 07777);
   inode.uid = record_id(records, "uid", archive_entry_uid(entry));
   inode.gid = record_id(records, "gid", archive_entry_gid(entry));
   set_mtime(inode, entry, records);
   set_xattrs(inode, entry, records);
   if (inode.is_symlink()) {
+    inode.mode = S_IFLNK | 0777;  // Linux knows no other, whatever the archive says
     inode.make_extra().link_target = record_or("linkpath", archive_entry_symlink(entry));
   } else if (inode.is_device()) {
     inode.device_major = static_cast<uint32_t>(archive_entry_rdevmajor(entry));
     inode.device_minor = static_cast<uint32_t>(archive_entry_rdevminor(entry));
+  }
+  const auto size = static_cast<uint64_t>(archive_entry_size(entry));
+  Fingerprint content;
+  if (misread && size > 0) {
+    content = members.hash_misread_content(size);
   } else if (inode.is_regular()) {
-    inode.size = static_cast<uint64_t>(archive_entry_size(entry));
-    inode.content = members.hash_content();
+    content = members.hash_content();
+  }
+  if (inode.is_regular()) {
+    inode.size = size;
+    inode.content = content;
   }
   return member;
 }
@@ -262,10 +311,10 @@ std::vector<LayerMember> read_members(const LayerInput& input, const std::stop_t
   std::vector<LayerMember> members;
   if (const auto first = decompressor.next(); !first.empty()) {
     TarMembers tar(decompressor, first);
-    PaxScanner::Records records;
-    while (archive_entry* entry = tar.next(records)) {
+    PaxScanner::Headers headers;
+    while (archive_entry* entry = tar.next(headers)) {
       current = text_or(archive_entry_pathname(entry));
-      members.push_back(make_member(tar, entry, records));
+      members.push_back(make_member(tar, entry, headers));
     }
     while (!decompressor.next().empty()) continue;
   }

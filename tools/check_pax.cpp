@@ -42,10 +42,11 @@ void merge_records(std::string_view text, PaxScanner::Records& into) {
 
 }  // namespace
 
-PaxScanner::Records PaxScanner::scan(std::span<const std::byte> headers) {
+PaxScanner::Headers PaxScanner::scan(std::span<const std::byte> headers) {
   Records local;
+  char type = '\0';
   while (headers.size() >= kBlock) {
-    const char type = static_cast<char>(headers[kTypeAt]);
+    type = static_cast<char>(headers[kTypeAt]);
     if (std::string_view("xXgLKV").find(type) == std::string_view::npos || type == '\0') break;
     const size_t size = size_of(headers);
     const size_t whole = kBlock + (size + kBlock - 1) / kBlock * kBlock;
@@ -61,7 +62,7 @@ PaxScanner::Records PaxScanner::scan(std::span<const std::byte> headers) {
   std::erase_if(merged, [](const auto& record) {
     return record.second.empty() && !record.first.starts_with("SCHILY.xattr.");
   });
-  return merged;
+  return {std::move(merged), type};
 }
 
 std::pair<int64_t, uint32_t> parse_pax_time(const std::string& text) {

@@ -14,11 +14,15 @@ namespace obd::tools {
 class PaxScanner {
  public:
   using Records = std::map<std::string, std::string>;
+  struct Headers {
+    Records records;  // the member's own over the global ones
+    char type =
+        '\0';  // as its header has it: libarchive makes directories of files whose name ends in a slash
+  };
 
   /// `headers` starts where a member's first header block stands, and holds at least all blocks up to its
-  /// last one. Returns the member's own records over the global ones. Global headers count for later members
-  /// too. Throws DataError for records that are malformed.
-  Records scan(std::span<const std::byte> headers);
+  /// last one. Global headers count for later members too. Throws DataError for records that are malformed.
+  Headers scan(std::span<const std::byte> headers);
 
  private:
   Records global_;

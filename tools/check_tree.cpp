@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "common/error.h"
@@ -41,6 +42,11 @@ std::vector<std::string> normalise(std::string_view path) {
     }
   }
   return out;
+}
+
+/// What aufs kept for itself is no part of an image.
+bool is_reserved(const std::string& name) {
+  return name.starts_with(kWhiteoutMeta) && name != kOpaque;
 }
 
 std::vector<std::string> parent_of(const std::vector<std::string>& path) {
@@ -98,6 +104,7 @@ ExpectedTree::Node* ExpectedTree::find_directory(const Path& path, bool create) 
       child = entries.try_emplace(part).first;
       child->second.inode = implied_directory();
       child->second.directory = std::make_unique<Directory>();
+      child->second.layer = layer_;
     }
     if (child->second.inode->is_symlink()) {
       if (++followed > kMaxSymlinks) throw DataError("too many symlinks on its way");
@@ -113,32 +120,49 @@ ExpectedTree::Node* ExpectedTree::find_directory(const Path& path, bool create) 
       return nullptr;
     }
   }
+  if (create) {
+    for (Node* node : trail) node->directory->touched = layer_;
+  }
   return trail.back();
 }
 
-void ExpectedTree::hide(const std::vector<std::pair<Path, const LayerMember*>>& whiteouts) {
-  std::vector<std::pair<Directory*, std::string>> removals;
-  for (const auto& [path, member] : whiteouts) {
-    Node* parent = find_directory(parent_of(path), false);
-    if (parent == nullptr) continue;
-    const std::string& name = path.back();
-    if (name == kOpaque) {
-      for (const auto& [child, node] : parent->directory->entries) {
-        removals.emplace_back(parent->directory.get(), child);
-      }
-    } else if (!name.starts_with(kWhiteoutMeta)) {
-      removals.emplace_back(parent->directory.get(), name.substr(kWhiteout.size()));
+void ExpectedTree::apply_whiteout(const Path& path) {
+  Node* parent = find_directory(parent_of(path), false);
+  if (parent == nullptr) return;
+  const std::string& name = path.back();
+  if (name == kOpaque) return hide_content(*parent->directory);
+  auto& entries = parent->directory->entries;
+  const auto found = entries.find(name.substr(kWhiteout.size()));
+  if (found == entries.end()) return;
+  Directory* const kept = hide(found->second);
+  if (!found->second.inode) entries.erase(found);
+  if (kept != nullptr) hide_content(*kept);
+}
+
+/// Leaves what this layer named, and empties what lies below it. A directory in which this layer has
+/// something stays as well, as its own: it is returned, for its content is yet to be hidden.
+ExpectedTree::Directory* ExpectedTree::hide(Node& node) {
+  if (node.layer == layer_) return nullptr;
+  Directory* const directory = node.directory.get();
+  if (directory == nullptr || (directory->listed != layer_ && directory->touched != layer_)) {
+    discard(std::exchange(node, Node()));
+    return nullptr;
+  }
+  node.layer = layer_;
+  if (directory->listed != layer_) node.inode = implied_directory();
+  return directory;
+}
+
+void ExpectedTree::hide_content(Directory& top) {
+  std::vector<Directory*> pending{&top};
+  while (!pending.empty()) {
+    Directory& directory = *pending.back();
+    pending.pop_back();
+    for (auto& [name, node] : directory.entries) {
+      if (Directory* kept = hide(node)) pending.push_back(kept);
     }
+    std::erase_if(directory.entries, [](const auto& entry) { return !entry.second.inode; });
   }
-  // What is removed may hold parents of other removals, so nothing is freed before the end.
-  std::vector<Node> removed;
-  for (const auto& [parent, name] : removals) {
-    const auto found = parent->entries.find(name);
-    if (found == parent->entries.end()) continue;
-    removed.push_back(std::move(found->second));
-    parent->entries.erase(found);
-  }
-  for (Node& node : removed) discard(std::move(node));
 }
 
 void ExpectedTree::link(const Path& path, const std::string& target) {
@@ -154,6 +178,7 @@ void ExpectedTree::link(const Path& path, const std::string& target) {
   }
   Node node;
   node.inode = found->inode;
+  node.layer = layer_;
   Node& place = find_directory(parent_of(path), true)->directory->entries[path.back()];
   discard(std::exchange(place, std::move(node)));
 }
@@ -168,38 +193,36 @@ void ExpectedTree::add(const Path& path, LayerMember member) {
   Node& place = find_directory(parent_of(path), true)->directory->entries[path.back()];
   if (member.inode->is_directory() && place.directory) {
     place.inode = std::move(member.inode);
+    place.directory->listed = layer_;
     return;
   }
   Node node;
-  if (member.inode->is_directory()) node.directory = std::make_unique<Directory>();
+  if (member.inode->is_directory()) {
+    node.directory = std::make_unique<Directory>();
+    node.directory->listed = layer_;
+  }
   node.inode = std::move(member.inode);
+  node.layer = layer_;
   discard(std::exchange(place, std::move(node)));
 }
 
+void ExpectedTree::apply_member(LayerMember member) {
+  const Path path = normalise(member.path);
+  if (std::any_of(path.begin(), path.end(), is_reserved)) return;
+  if (!path.empty() && path.back().starts_with(kWhiteout)) return apply_whiteout(path);
+  add(path, std::move(member));
+}
+
 void ExpectedTree::apply(std::vector<LayerMember> members) {
-  std::vector<std::pair<Path, const LayerMember*>> whiteouts;
-  const auto in_context = [](const std::string& name, auto&& body) {
+  ++layer_;
+  for (LayerMember& member : members) {
+    const std::string name = member.path;
     try {
-      body();
+      apply_member(std::move(member));
     } catch (Error& error) {
       error.add_context(fmt::format("'{}'", printable(name)));
       throw;
     }
-  };
-  for (const LayerMember& member : members) {
-    in_context(member.path, [&] {
-      Path path = normalise(member.path);
-      if (!path.empty() && path.back().starts_with(kWhiteout))
-        whiteouts.emplace_back(std::move(path), &member);
-    });
-  }
-  hide(whiteouts);
-  for (LayerMember& member : members) {
-    const std::string name = std::move(member.path);
-    in_context(name, [&] {
-      const Path path = normalise(name);
-      if (path.empty() || !path.back().starts_with(kWhiteout)) add(path, std::move(member));
-    });
   }
 }
 

@@ -14,14 +14,16 @@ namespace obd::tools {
 /// The filesystem that a source image stands for: layers of tar members applied to a tree in memory, which
 /// takes about 200 bytes and the name for each path.
 ///
-/// Whiteouts hide what the layers below hold, wherever in their layer they stand. Parents that are missing
-/// are made (0755, 0:0, 1970, no xattrs); parents that are symlinks are followed inside the root.
+/// A layer's members take effect one after another. Whiteouts hide what the layers below hold, wherever in
+/// their layer they stand; what is hidden later can still be linked to, and led through. Parents that are
+/// missing are made (0755, 0:0, 1970, no xattrs); parents that are symlinks are followed inside the root.
 class ExpectedTree {
  public:
   struct Directory;
   struct Node {
     std::shared_ptr<Inode> inode;  // shared by hardlinks
     std::unique_ptr<Directory> directory;
+    uint32_t layer = 0;  // that gave it the name; layers count from 1
 
     Node();
     Node(Node&&) noexcept;
@@ -30,6 +32,8 @@ class ExpectedTree {
   };
   struct Directory {
     std::map<std::string, Node> entries;
+    uint32_t listed = 0;   // the last layer with a member for the directory itself
+    uint32_t touched = 0;  // the last layer with one for anything in it
   };
 
   ExpectedTree();
@@ -47,12 +51,16 @@ class ExpectedTree {
   using Path = std::vector<std::string>;
 
   Node* find_directory(const Path& path, bool create);
-  void hide(const std::vector<std::pair<Path, const LayerMember*>>& whiteouts);
+  void apply_member(LayerMember member);
+  void apply_whiteout(const Path& path);
+  Directory* hide(Node& node);
+  void hide_content(Directory& top);
   void add(const Path& path, LayerMember member);
   void link(const Path& path, const std::string& target);
   static void discard(Node&& node);
 
   Node root_;
+  uint32_t layer_ = 0;  // that is being applied
 };
 
 }  // namespace obd::tools

@@ -4,7 +4,9 @@
 #include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <filesystem>
 
@@ -82,6 +84,17 @@ void tune_allocator() {
   ::mallopt(M_ARENA_MAX, 2);
 }
 
+/// Throws IoError if there is no place for such a file: before a conversion, not behind it.
+void require_place_for(const fs::path& file) {
+  const fs::path directory = file.has_parent_path() ? file.parent_path() : fs::path(".");
+  const auto fail = [&](int error_number) {
+    throw IoError::from_errno(fmt::format("--metrics: writing '{}'", printable(file.string())), error_number);
+  };
+  if (::access((directory / ".").c_str(), W_OK | X_OK) != 0) fail(errno);
+  std::error_code error;
+  if (fs::is_directory(file, error)) fail(EISDIR);
+}
+
 struct Repositories {
   std::shared_ptr<registry::Repository> source;
   std::shared_ptr<registry::Repository> target;
@@ -111,10 +124,11 @@ std::unique_ptr<dedupdb::RecordStore> open_db(const ConvertorRequest& request, c
   return db;
 }
 
-/// Null where nothing is remembered.
+/// Null where nothing is remembered: what is not pushed cannot be found.
 std::unique_ptr<dedupdb::RecordStore> open_records(const ConvertorRequest& request,
                                                    registry::Repository& target,
                                                    const std::stop_token& stop) {
+  if (!request.convert.upload) return nullptr;
   if (request.db) return open_db(request, stop);
   if (request.cache_tag.empty()) return nullptr;
   return std::make_unique<convertor::CacheStore>(target,
@@ -128,6 +142,7 @@ ExitCode convert(const ConvertorRequest& request, Run& run, const cxxopts::Parse
   const LogThroughView log(view, run.io.err, parsed["verbose"].as<bool>());
   warn_of_passwords(parsed);
   if (request.db) warn_of_db_password(*request.db);
+  if (!request.metrics.empty()) require_place_for(request.metrics);
   if (!request.convert.oci && registry::place_of(request.target_name) != registry::Place::kRegistry) {
     spdlog::warn(
         "the result will have Docker media types, which other tools do not look for in an OCI layout; "

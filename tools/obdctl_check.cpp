@@ -21,12 +21,14 @@ namespace {
 constexpr const char* kExamples =
     "  obdctl check -r localhost:5000/acme/app -i 1.4 -o 1.4_obd --plain\n"
     "  obdctl check --source oci:/srv/images -i 1.4 -r localhost:5000/acme/app -o 1.4_obd\n"
+    "  obdctl check -r localhost:5000/acme/app -i 1.4 -o 1.4_obd --platform linux/amd64\n"
     "  obdctl check --source-layer base.tar.gz --source-layer app.tar base.obd app.obd\n";
 
 constexpr uint64_t kQueueBytes = 4 << 20;
 constexpr size_t kPieceBytes = 256 << 10;
 
 using Files = std::vector<std::string>;
+using Platforms = std::vector<convertor::Platform>;
 using Blobs = std::vector<std::shared_ptr<const ByteSource>>;
 
 /// Where one side comes from: an image in a repository, or files.
@@ -43,7 +45,7 @@ std::string text_of(const cxxopts::ParseResult& parsed, const std::string& optio
   return parsed.count(option) != 0 ? parsed[option].as<std::string>() : std::string();
 }
 
-Files files_of(const cxxopts::ParseResult& parsed, const std::string& option) {
+Files list_of(const cxxopts::ParseResult& parsed, const std::string& option) {
   return parsed.count(option) != 0 ? parsed[option].as<Files>() : Files();
 }
 
@@ -56,6 +58,17 @@ Side parse_side(const registry::RepositoryOptions& options, Files files, std::st
   if (where.empty() || reference.empty())
     throw UsageError(fmt::format("the {} is missing: give {}", what, wanted));
   return {registry::open_repository(where, options), std::move(reference), {}};
+}
+
+Platforms parse_platforms(const cxxopts::ParseResult& parsed, const Side& source, const Side& converted) {
+  Platforms platforms;
+  for (const std::string& platform : list_of(parsed, "platform")) {
+    platforms.push_back(convertor::Platform::parse(platform));
+  }
+  if (!platforms.empty() && !source.repository && !converted.repository) {
+    throw UsageError("--platform chooses among the images of a repository: files say nothing of a platform");
+  }
+  return platforms;
 }
 
 /// How to reach the repositories of both sides.
@@ -84,7 +97,7 @@ Side parse_source(const cxxopts::ParseResult& parsed, const registry::Repository
     throw UsageError("--input-digest has the form sha256:<64 hex digits>");
   }
   const std::string other = text_of(parsed, "source");
-  Side side = parse_side(options, files_of(parsed, "source-layer"),
+  Side side = parse_side(options, list_of(parsed, "source-layer"),
                          other.empty() ? text_of(parsed, "repository") : other, tag.empty() ? digest : tag,
                          "source image", "--repository and --input-tag or --input-digest, or --source-layer");
   side.foreign = open_foreign_blobs(parsed, options);
@@ -92,7 +105,7 @@ Side parse_source(const cxxopts::ParseResult& parsed, const registry::Repository
 }
 
 Side parse_converted(const cxxopts::ParseResult& parsed, const registry::RepositoryOptions& options) {
-  return parse_side(options, files_of(parsed, "files"), text_of(parsed, "repository"),
+  return parse_side(options, list_of(parsed, "files"), text_of(parsed, "repository"),
                     text_of(parsed, "output-tag"), "converted image",
                     "--repository and --output-tag, or layer blobs");
 }
@@ -153,8 +166,8 @@ std::vector<LoadedImage>::iterator find_counterpart(std::vector<LoadedImage>& im
 
 class Checker {
  public:
-  Checker(Run& run, uint64_t max_differences)
-      : run_(run), out_(run.io.out), max_differences_(max_differences) {}
+  Checker(Run& run, Platforms platforms, uint64_t max_differences)
+      : run_(run), out_(run.io.out), platforms_(std::move(platforms)), max_differences_(max_differences) {}
 
   ExitCode run(const Side& source, const Side& converted) {
     if (source.repository && converted.repository) {
@@ -170,16 +183,15 @@ class Checker {
   using Apply = std::function<void(ExpectedTree&)>;
 
   void check_images(const Side& source, const Side& converted) {
-    LoadedTree from = load_images(*source.repository, source.reference, run_.stop());
-    LoadedTree to = load_images(*converted.repository, converted.reference, run_.stop());
-    prefer(from, ImageKind::kSource);
-    prefer(to, ImageKind::kOverlaybd);
+    LoadedTree from = load(source, ImageKind::kSource);
+    LoadedTree to = load(converted, ImageKind::kOverlaybd);
     const bool single = from.indexes.empty() && to.indexes.empty();
     for (const LoadedImage& image : from.images) {
       const auto other = single ? to.images.begin() : find_counterpart(to.images, image.platform);
       if (other == to.images.end()) {
         report({"", "image", image.label(), ""}, "");
         ++totals_.differences;
+        ++unmatched_;
         continue;
       }
       check_pair(single ? "" : image.label(), source_of(source.place(), image),
@@ -190,6 +202,21 @@ class Checker {
       report({"", "image", "", left.label()}, "");
       ++totals_.differences;
     }
+  }
+
+  /// The images to look at. A platform that the source lacks is a usage error, one that only the converted
+  /// image lacks a difference.
+  LoadedTree load(const Side& side, ImageKind kind) {
+    LoadedTree tree = load_images(*side.repository, side.reference, run_.stop());
+    prefer(tree, kind);
+    if (platforms_.empty()) return tree;
+    const std::string known = labels_of(tree);
+    const Platforms missing = keep_platforms(tree, platforms_);
+    if (kind == ImageKind::kSource && !missing.empty()) {
+      throw UsageError(fmt::format("the source has no image for the platform {}; it has {}",
+                                   missing.front().text(), known));
+    }
+    return tree;
   }
 
   Apply source_of(const convertor::SourcePlace& place, const LoadedImage& image) {
@@ -210,8 +237,7 @@ class Checker {
       };
     }
     return [this, &side](ExpectedTree& tree) {
-      source_of(side.place(), only_image(load_images(*side.repository, side.reference, run_.stop()),
-                                         ImageKind::kSource))(tree);
+      source_of(side.place(), only_image(load(side, ImageKind::kSource)))(tree);
     };
   }
 
@@ -233,19 +259,18 @@ class Checker {
 
   Blobs single_converted(const Side& side) {
     if (side.repository) {
-      return blobs_of(*side.repository, only_image(load_images(*side.repository, side.reference, run_.stop()),
-                                                   ImageKind::kOverlaybd));
+      return blobs_of(*side.repository, only_image(load(side, ImageKind::kOverlaybd)));
     }
     Blobs blobs;
     for (const std::string& file : side.files) blobs.push_back(std::make_shared<FileSource>(file));
     return blobs;
   }
 
-  static LoadedImage only_image(LoadedTree tree, ImageKind kind) {
-    prefer(tree, kind);
+  static LoadedImage only_image(LoadedTree tree) {
     if (tree.images.size() != 1) {
-      throw UsageError(
-          fmt::format("the reference leads to {} images, the files make one", tree.images.size()));
+      throw UsageError(fmt::format(
+          "the reference leads to {} images, the files make one: choose one of an index with --platform",
+          tree.images.size()));
     }
     return std::move(tree.images.front());
   }
@@ -298,12 +323,20 @@ class Checker {
     } else {
       out_ << fmt::format("different: {} differences ({} shown) in {}\n", totals_.differences, shown_, what);
     }
+    if (unmatched_ > 0) {
+      out_ << fmt::format(
+          "{} images of the source have no counterpart: where only some were converted, name their platforms "
+          "with --platform\n",
+          unmatched_);
+    }
   }
 
   Run& run_;
   std::ostream& out_;
+  const Platforms platforms_;
   const uint64_t max_differences_;
   uint64_t shown_ = 0;
+  size_t unmatched_ = 0;  // images of the source
   size_t images_ = 0;
   ComparisonTotals totals_;
 };
@@ -320,7 +353,8 @@ cxxopts::Options check_options() {
       "source", "Repository of the source image, if it is another", text(), "REPO")(
       "i,input-tag", "Tag of the source image", text(), "TAG")("g,input-digest", "Digest of the source image",
                                                                text(), "DIGEST")(
-      "o,output-tag", "Tag or digest of the converted image", text(), "TAG");
+      "o,output-tag", "Tag or digest of the converted image", text(), "TAG")(
+      "platform", "Only the images of an index for this platform; repeat it", list(), "OS/ARCH[/VARIANT]");
   add_registry_options(options, "Registry", RegistrySide::kCommon);
   add_registry_options(options, "Source", RegistrySide::kSource);
   options.add_options("Files")("source-layer", "A layer of the source, a tar file; repeat it, bottom first",
@@ -342,7 +376,9 @@ ExitCode obdctl_check(const std::vector<std::string>& args, Run& run) {
   const Registries registries = read_registries(*parsed, run.io.in);
   const Side source = parse_source(*parsed, registries.source);
   const Side converted = parse_converted(*parsed, registries.converted);
-  return Checker(run, (*parsed)["max-differences"].as<uint64_t>()).run(source, converted);
+  return Checker(run, parse_platforms(*parsed, source, converted),
+                 (*parsed)["max-differences"].as<uint64_t>())
+      .run(source, converted);
 }
 
 }  // namespace obd::tools

@@ -75,10 +75,9 @@ void copy_runs(const LayerStack& stack, SparseFile& disk, const std::stop_token&
 const LoadedImage& choose_image(const LoadedTree& tree, const std::string& platform) {
   std::vector<const LoadedImage*> matching;
   std::vector<const LoadedImage*> exact;
-  std::string known;
+  const std::string known = labels_of(tree);
   const auto wanted = platform.empty() ? convertor::Platform() : convertor::Platform::parse(platform);
   for (const LoadedImage& image : tree.images) {
-    known += (known.empty() ? "" : ", ") + printable(image.label());
     if (platform.empty() || wanted.matches(image.platform)) matching.push_back(&image);
     if (image.platform.text() == platform) exact.push_back(&image);
   }

@@ -6,6 +6,7 @@
 
 #include "common/error.h"
 #include "convertor/cache_artifact.h"
+#include "tools/cli.h"
 
 namespace obd::tools {
 namespace {
@@ -70,6 +71,39 @@ void prefer(LoadedTree& tree, ImageKind kind) {
     return image.is_overlaybd() != (kind == ImageKind::kOverlaybd);
   };
   if (!std::all_of(tree.images.begin(), tree.images.end(), is_other)) std::erase_if(tree.images, is_other);
+}
+
+std::vector<convertor::Platform> keep_platforms(LoadedTree& tree,
+                                                const std::vector<convertor::Platform>& wanted) {
+  std::vector<convertor::Platform> missing;
+  std::vector<bool> kept(tree.images.size());
+  const auto keep_if = [&](const auto& fits) {
+    bool any = false;
+    for (size_t i = 0; i < kept.size(); ++i) {
+      if (!fits(tree.images[i].platform)) continue;
+      kept[i] = any = true;
+    }
+    return any;
+  };
+  for (const convertor::Platform& one : wanted) {
+    if (keep_if([&](const convertor::Platform& there) { return one.matches(there); })) continue;
+    if (keep_if([&](const convertor::Platform& there) { return there.matches(one); })) continue;
+    missing.push_back(one);
+  }
+  std::vector<LoadedImage> images;
+  for (size_t i = 0; i < kept.size(); ++i) {
+    if (kept[i]) images.push_back(std::move(tree.images[i]));
+  }
+  tree.images = std::move(images);
+  return missing;
+}
+
+std::string labels_of(const LoadedTree& tree) {
+  std::string labels;
+  for (const LoadedImage& image : tree.images) {
+    labels += (labels.empty() ? "" : ", ") + printable(image.label());
+  }
+  return labels;
 }
 
 LoadedTree load_images(registry::Repository& repository, const std::string& reference, std::stop_token stop) {

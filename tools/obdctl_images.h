@@ -39,4 +39,12 @@ enum class ImageKind { kSource, kOverlaybd };
 /// Takes the images of the other kind out, unless no other is there.
 void prefer(LoadedTree& tree, ImageKind kind);
 
+/// Takes out the images that are for none of the platforms `wanted`. One without a variant wants any; one
+/// with a variant also takes what names none, unless something fits exactly. Returns those that nothing is
+/// for.
+std::vector<convertor::Platform> keep_platforms(LoadedTree& tree,
+                                                const std::vector<convertor::Platform>& wanted);
+/// What the images of `tree` are, for messages: "linux/amd64, linux/arm64/v8".
+std::string labels_of(const LoadedTree& tree);
+
 }  // namespace obd::tools

@@ -411,7 +411,9 @@ std::pair<uint32_t, uint32_t> Filesystem::hash_name(std::string_view name) const
   return {major, minor};
 }
 
-bool is_storable_xattr(std::string_view name) {
+bool is_storable_xattr(std::string_view name, FileType type) {
+  // Permissions of other files say nothing of who may write them, so the kernel denies that they have any.
+  if (name.starts_with("user.") && type != FileType::kFile && type != FileType::kDirectory) return false;
   for (const std::string_view prefix : {"user.", "trusted.", "security."}) {
     if (name.starts_with(prefix) && name.size() > prefix.size()) return true;
   }

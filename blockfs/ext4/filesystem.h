@@ -128,7 +128,7 @@ class Filesystem {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Whether ext4 can hold an attribute of that name.
-bool is_storable_xattr(std::string_view name);
+/// Whether Linux takes an attribute of that name on ext4, from a file of that type.
+bool is_storable_xattr(std::string_view name, FileType type);
 
 }  // namespace obd::blockfs

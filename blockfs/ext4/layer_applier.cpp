@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <string_view>
 #include <vector>
 
@@ -72,6 +73,17 @@ void check_acl(std::string_view name, std::string_view value) {
   if (!valid) throw DataError(fmt::format("the attribute '{}' is no valid access control list", name));
 }
 
+/// The kernel's vfs_cap_data, whose revision says how long it is. The kernel refuses to set any other value,
+/// and to read it where it is.
+void check_capability(std::string_view name, std::string_view value) {
+  constexpr std::array<size_t, 4> kBytes{0, 12, 20, 24};  // by revision, which counts from 1
+  const auto* bytes = reinterpret_cast<const std::byte*>(value.data());
+  const uint32_t revision = value.size() >= 4 ? load_le<uint32_t>(bytes) >> 24 : 0;
+  if (revision == 0 || revision >= kBytes.size() || value.size() != kBytes[revision]) {
+    throw DataError(fmt::format("the attribute '{}' is no valid set of capabilities", name));
+  }
+}
+
 class Applier {
  public:
   Applier(Filesystem& filesystem, MetadataStore& store, LayerTar& tar, DeltaSink& sink)
@@ -92,7 +104,7 @@ class Applier {
   void make_special(Directory& parent, std::string_view name, const TarEntry& entry, FileType type);
   void stream_data(const std::vector<FileExtent>& extents);
   std::vector<FileExtent> place(const TarEntry& entry);
-  Xattrs xattrs_of(const TarEntry& entry);
+  Xattrs xattrs_of(const TarEntry& entry, FileType type);
 
   Filesystem& filesystem_;
   LayerTar& tar_;
@@ -137,7 +149,7 @@ void Applier::apply(const TarEntry& entry) {
 void Applier::apply_root(const TarEntry& entry) {
   if (entry.type != TarEntry::Type::kDirectory) throw DataError("the image's root must be a directory");
   filesystem_.set_attributes(Filesystem::kRootInode, attributes_of(entry, FileType::kDirectory),
-                             xattrs_of(entry));
+                             xattrs_of(entry, FileType::kDirectory));
   tree_.root().declared = true;
 }
 
@@ -155,17 +167,18 @@ bool Applier::apply_whiteout(std::span<const std::string_view> parent_path, std:
   return true;
 }
 
-Xattrs Applier::xattrs_of(const TarEntry& entry) {
+Xattrs Applier::xattrs_of(const TarEntry& entry, FileType type) {
   Xattrs kept;
   for (const auto& [name, value] : entry.xattrs) {
     if (name.size() > Directory::kMaxNameBytes || name.find('\0') != std::string::npos) {
       throw DataError("an extended attribute's name is too long or has a NUL byte");
     }
-    if (!is_storable_xattr(name)) {
+    if (!is_storable_xattr(name, type)) {
       ++result.skipped_xattrs;
       continue;
     }
     if (name.starts_with("system.")) check_acl(name, value);
+    if (name == "security.capability") check_capability(name, value);
     kept.emplace_back(name, value);
   }
   return kept;
@@ -214,7 +227,7 @@ std::vector<FileExtent> Applier::place(const TarEntry& entry) {
 
 void Applier::make_file(Directory& parent, std::string_view name, const TarEntry& entry) {
   check_file_size(entry.size);
-  const Xattrs xattrs = xattrs_of(entry);
+  const Xattrs xattrs = xattrs_of(entry, FileType::kFile);
   const std::vector<FileExtent> extents = place(entry);
   const uint32_t inode = filesystem_.allocate_inode(false);
   filesystem_.create_inode(inode, attributes_of(entry, FileType::kFile), xattrs, extents, entry.size);
@@ -244,7 +257,7 @@ void Applier::stream_data(const std::vector<FileExtent>& extents) {
 
 void Applier::make_directory(Directory& parent, std::string_view name, const TarEntry& entry) {
   const InodeAttributes attributes = attributes_of(entry, FileType::kDirectory);
-  const Xattrs xattrs = xattrs_of(entry);
+  const Xattrs xattrs = xattrs_of(entry, FileType::kDirectory);
   const Directory::Index at = parent.find(name);
   if (at != Directory::kNone && parent.entry(at).type == FileType::kDirectory) {
     filesystem_.set_attributes(parent.entry(at).inode, attributes, xattrs);
@@ -278,7 +291,7 @@ void Applier::make_symlink(Directory& parent, std::string_view name, const TarEn
   if (target.empty()) throw DataError("a symlink without a target");
   if (target.size() >= kBlockBytes)
     throw DataError(fmt::format("a symlink's target of {} bytes", target.size()));
-  const Xattrs xattrs = xattrs_of(entry);
+  const Xattrs xattrs = xattrs_of(entry, FileType::kSymlink);
   const uint32_t inode = filesystem_.allocate_inode(false);
   filesystem_.create_inode(inode, attributes_of(entry, FileType::kSymlink), xattrs);
   filesystem_.set_symlink_target(inode, target);
@@ -290,7 +303,7 @@ void Applier::make_special(Directory& parent, std::string_view name, const TarEn
     throw DataError(
         fmt::format("device number {}:{} is out of range", entry.device_major, entry.device_minor));
   }
-  const Xattrs xattrs = xattrs_of(entry);
+  const Xattrs xattrs = xattrs_of(entry, type);
   const uint32_t inode = filesystem_.allocate_inode(false);
   filesystem_.create_inode(inode, attributes_of(entry, type), xattrs);
   if (type != FileType::kFifo) filesystem_.set_device(inode, entry.device_major, entry.device_minor);

@@ -14,7 +14,8 @@ struct AppliedLayer {
   uint64_t entries = 0;
   uint64_t file_bytes = 0;
   uint64_t metadata_blocks = 0;
-  /// Attributes outside the namespaces that ext4 has; they are left out.
+  /// Attributes that Linux does not take: outside ext4's namespaces, or user.* of what is neither a file nor
+  /// a directory. They are left out.
   uint64_t skipped_xattrs = 0;
 };
 

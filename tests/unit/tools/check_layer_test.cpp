@@ -81,6 +81,50 @@ TEST(ReadLayer, ReadsEveryCompression) {
   expect_sample(read(sample(), 1));
 }
 
+TEST(ReadLayer, SymlinksHaveTheOneModeThatLinuxKnows) {
+  const auto members = read(TarBuilder()
+                                .add({.name = "python", .type = '2', .link = "x", .mode = 0644})
+                                .add({.name = "bits", .type = '2', .link = "x", .mode = 07000})
+                                .end()
+                                .bytes());
+  ASSERT_EQ(members.size(), 2U);
+  for (const auto& member : members) EXPECT_EQ(member.inode->mode, S_IFLNK | 0777U) << member.path;
+}
+
+TEST(ReadLayer, ASlashMakesADirectoryOfAMemberWithoutATypeAlone) {
+  const std::string text = std::string(700, 'a');
+  Bytes archive = TarBuilder()
+                      .directory("d/")
+                      .add({.name = "file/", .content = text, .uid = 7})
+                      .records('g', {{"uid", "9"}})
+                      .add({.name = "x", .content = text + "b", .pax = {{"path", "long/name/"}}})
+                      .add({.name = "empty/"})
+                      .add({.name = "old/", .type = '\0', .content = "no directory has content"})
+                      .add({.name = "last/", .content = text})
+                      .bytes();
+  const auto plain = read(TarBuilder().file("file", text).file("longer", text + "b").end().bytes());
+  for (const size_t piece_bytes : {size_t{1}, size_t{512}, size_t{1000}, archive.size()}) {
+    const auto members = read(archive, piece_bytes);
+    ASSERT_EQ(members.size(), 6U);
+    EXPECT_TRUE(members[0].inode->is_directory());
+    EXPECT_EQ(members[1].path, "file/");
+    EXPECT_EQ(members[1].inode->mode, S_IFREG | 0644U);
+    EXPECT_EQ(members[1].inode->uid, 7U);
+    EXPECT_EQ(members[1].inode->size, 700U);
+    EXPECT_EQ(members[1].inode->content, plain[0].inode->content);
+    EXPECT_EQ(members[2].path, "long/name/");
+    EXPECT_EQ(members[2].inode->size, 701U);
+    EXPECT_EQ(members[2].inode->content, plain[1].inode->content);
+    EXPECT_EQ(members[3].inode->mode, S_IFREG | 0644U);
+    EXPECT_EQ(members[3].inode->size, 0U);
+    EXPECT_TRUE(members[4].inode->is_directory());
+    EXPECT_EQ(members[4].inode->uid, 9U) << "a global header reaches further";
+    EXPECT_EQ(members[5].inode->size, 700U);
+  }
+  archive.resize(archive.size() - 512);
+  EXPECT_THROW(read(archive), DataError) << "the last file's content is cut";
+}
+
 TEST(ReadLayer, ReadsGzipOfSeveralMembersAndBytesBehindTheEnd) {
   Bytes blob = gzip(std::span(sample()).first(777));
   const Bytes rest = gzip(std::span(sample()).subspan(777));
@@ -142,6 +186,22 @@ TEST(ReadLayer, TakesXattrsOfBothFormsAsBytesAndLeavesOutWhatCannotBeStored) {
   const Inode::Xattrs expected = {
       {"user.a", std::string("\0\n\xFF=", 4)}, {"user.b=c", std::string("\0\1\2\3", 4)}, {"user.empty", ""}};
   EXPECT_EQ(members[0].inode->xattrs(), expected);
+}
+
+TEST(ReadLayer, OnlyFilesAndDirectoriesHaveUserAttributes) {
+  TarBuilder tar;
+  for (const char type : {'0', '5', '2', '3', '6'}) {
+    tar.add({.name = std::string(1, type),
+             .type = type,
+             .link = "y",
+             .pax = {{"SCHILY.xattr.user.x", "1"}, {"SCHILY.xattr.trusted.x", "2"}}});
+  }
+  const auto members = read(tar.end().bytes());
+  ASSERT_EQ(members.size(), 5U);
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(members[i].inode->xattrs().contains("user.x"), i < 2) << members[i].path;
+    EXPECT_TRUE(members[i].inode->xattrs().contains("trusted.x")) << members[i].path;
+  }
 }
 
 TEST(ReadLayer, GlobalHeadersCountUntilTheyAreReplaced) {

@@ -93,6 +93,49 @@ TEST(ExpectedTree, ARemovalInsideARemovedDirectoryIsHarmless) {
             "/f 100644 3\n");
 }
 
+TEST(ExpectedTree, WhatALaterWhiteoutHidesCanBeLinkedTo) {
+  ExpectedTree tree;
+  TarBuilder lower = base();
+  apply(tree, lower);
+  const auto old = tree.root().directory->entries.at("d").directory->entries.at("old").inode;
+  TarBuilder upper;
+  upper.hardlink("new", "d/old").file("d/.wh.old", "").hardlink("keep/deep", "d/sub/deep").file(".wh.d", "");
+  apply(tree, upper);
+  const auto& root = tree.root().directory->entries;
+  EXPECT_EQ(root.at("new").inode, old);
+  EXPECT_EQ(old.use_count(), 2) << "the name that was hidden is gone";
+  EXPECT_FALSE(root.contains("d"));
+  EXPECT_EQ(root.at("keep").directory->entries.at("deep").inode->size, 2U);
+  // What was hidden before cannot.
+  EXPECT_NE(error_of({base(), TarBuilder().file("d/.wh.old", "").hardlink("new", "d/old")}).find("does not"),
+            std::string::npos);
+}
+
+TEST(ExpectedTree, ASymlinkOfALowerLayerLeadsSomewhereUntilItIsHidden) {
+  const TarBuilder lower = TarBuilder().directory("real", 0700).symlink("l", "real").file("real/old", "1");
+  EXPECT_EQ(tree_of({lower, TarBuilder().file("l/x", "22").file("l/.wh.old", "").file(".wh.l", "")}),
+            "/real 40700 0\n/real/x 100644 2\n");
+  EXPECT_EQ(tree_of({lower, TarBuilder().file(".wh.l", "").file("l/x", "22")}),
+            "/l 40755 0\n/l/x 100644 2\n/real 40700 0\n/real/old 100644 1\n");
+}
+
+TEST(ExpectedTree, WhiteoutsInWhatTheyKeepGoOnlyDownToTheirOwnLayer) {
+  const std::string expected = "/d 40755 0\n/d/sub 40711 0\n/d/sub/x 100644 1\n/f 100644 3\n";
+  for (const char* whiteout : {".wh.d", "d/.wh..wh..opq"}) {
+    TarBuilder upper;
+    upper.directory("d/sub", 0711).file("d/sub/x", "1").file(whiteout, "").file(whiteout, "");
+    const std::string kept_mode = whiteout[0] == '.' ? "40755" : "40700";
+    EXPECT_EQ(tree_of({base(), upper}), "/d " + kept_mode + expected.substr(8)) << whiteout;
+    // The next layer finds it to be below.
+    EXPECT_EQ(tree_of({base(), upper, TarBuilder().file(".wh.d", "")}), "/f 100644 3\n");
+  }
+}
+
+TEST(ExpectedTree, WhatAufsKeptForItselfIsLeftOut) {
+  EXPECT_EQ(tree_of({base(), TarBuilder().directory(".wh..wh.plnk").file(".wh..wh.plnk/12.3", "x")}),
+            tree_of({base()}));
+}
+
 TEST(ExpectedTree, TypesReplaceOneAnother) {
   EXPECT_EQ(tree_of({base(), TarBuilder().file("d", "flat").directory("f")}), "/d 100644 4\n/f 40755 0\n");
   EXPECT_EQ(tree_of({base(), TarBuilder().symlink("l", "d"), TarBuilder().directory("l", 0711)}),

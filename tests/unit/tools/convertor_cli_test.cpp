@@ -227,6 +227,35 @@ TEST_F(ConvertorCli, MetricsAreOneDocument) {
   }
 }
 
+TEST_F(ConvertorCli, MetricsThatCannotBeWrittenEndTheRunBeforeItsWork) {
+  const auto before = images_.files();
+  test::write_file(directory_.path() / "file", "");
+  for (const char* path : {"none/metrics.json", "file/metrics.json", "."}) {
+    const Result result = run(arguments({"--metrics", (directory_.path() / path).string()}));
+    EXPECT_EQ(result.code, 4) << path;
+    EXPECT_THAT(result.err, HasSubstr("--metrics: writing '")) << path;
+    EXPECT_EQ(images_.files(), before) << path;
+  }
+}
+
+TEST_F(ConvertorCli, WithoutUploadNothingIsRemembered) {
+  const auto database = directory_.path() / "layers.db";
+  const Result made = run(arguments({"--no-upload", "--require-db", "--db-str", database.string()}));
+  EXPECT_EQ(made.code, 0) << made.err;
+  EXPECT_FALSE(std::filesystem::exists(database));
+  // Nor is one read that would be refused.
+  test::write_file(database, std::string(5000, 'x'));
+  const Result read = run(arguments({"--no-upload", "--db-str", database.string()}));
+  EXPECT_EQ(read.code, 0);
+  EXPECT_EQ(read.err, "");
+  EXPECT_EQ(test::read_file(database), std::string(5000, 'x'));
+  images_.add_manifest(registry::media_type::kOciManifest, images_.manifest("in"), "cache");
+  const auto before = images_.files();
+  const Result cache = run(arguments({"--no-upload", "--cache-tag", "cache"}));
+  EXPECT_EQ(cache.code, 0) << cache.err;
+  EXPECT_EQ(images_.files(), before);
+}
+
 TEST_F(ConvertorCli, WithoutUploadNothingIsPushed) {
   const auto before = images_.files();
   const Result result = run(arguments({"--no-upload"}));

@@ -175,6 +175,48 @@ TEST_F(ObdctlOnIndexes, CheckReportsImagesThatOnlyOneSideHas) {
   EXPECT_EQ(check("one-in", "one-out").code, 0);
 }
 
+TEST_F(ObdctlOnIndexes, CheckTakesTheImagesOfThePlatformsThatWereConverted) {
+  const Platform other{.os = "linux", .architecture = "s390x"};
+  images_.add_index({add_image("one", kAmd64), add_image("another", kArm64), add_image("third", other)},
+                    "in");
+  convert("in", "out", {"--platform", "linux/amd64", "--platform", "linux/s390x"});
+  const Result all = check("in", "out");
+  EXPECT_EQ(all.code, 9);
+  EXPECT_THAT(all.out,
+              HasSubstr("1 images of the source have no counterpart: where only some were converted, "
+                        "name their platforms with --platform\n"));
+  const auto check_only = [&](const Arguments& platforms) {
+    Arguments more = {"-o", "out"};
+    for (const std::string& platform : platforms) more.insert(more.end(), {"--platform", platform});
+    return obdctl("check", "in", more);
+  };
+  const Result both = check_only({"linux/amd64", "linux/s390x"});
+  EXPECT_EQ(both.code, 0) << both.out << both.err;
+  EXPECT_THAT(both.out, HasSubstr("equal: 2 images"));
+  EXPECT_THAT(check_only({"linux/amd64"}).out, HasSubstr("equal: 1 images")) << "of the converted image too";
+  const Result missing = check_only({"linux/amd64", "linux/arm64"});
+  EXPECT_EQ(missing.code, 9);
+  EXPECT_THAT(missing.out, HasSubstr("image: linux/arm64/v8 in the source, nothing in the converted image"));
+  const Result unknown = check_only({"linux/riscv64"});
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_THAT(unknown.err,
+              HasSubstr("no image for the platform linux/riscv64; it has linux/amd64, linux/arm64/v8, "));
+  EXPECT_THAT(check_only({"amd64"}).err, HasSubstr("'amd64' is not a platform"));
+}
+
+TEST_F(ObdctlOnIndexes, CheckOfAPlatformToldApartByItsVariantAlone) {
+  const auto arm = [](const char* variant) {
+    return Platform{.os = "linux", .architecture = "arm", .variant = variant};
+  };
+  images_.add_index({add_image("six", arm("v6")), add_image("seven", arm("v7"))}, "in");
+  convert("in", "out", {"--platform", "linux/arm/v7"});
+  EXPECT_EQ(obdctl("check", "in", {"-o", "out", "--platform", "linux/arm/v7"}).code, 0);
+  EXPECT_EQ(obdctl("check", "in", {"-o", "out", "--platform", "linux/arm"}).code, 9) << "that is both";
+  // A single image's config may say nothing of the variant.
+  const std::string digest = entries("out").at(0).digest.text();
+  EXPECT_EQ(obdctl("check", "in", {"-o", digest, "--platform", "linux/arm/v7"}).code, 0);
+}
+
 TEST_F(ObdctlOnIndexes, CheckMatchesAPlatformWhoseVariantIsLeftOut) {
   images_.add_index({add_image("arm", kArm64)}, "in");
   convert("in", "out");
@@ -300,7 +342,15 @@ TEST_F(ObdctlOnIndexes, FilesCannotStandForSeveralImages) {
   const Result source =
       run(obdctl_main, {"check", "--source-layer", path("layer.tar"), "-r", where(), "-o", "out"});
   EXPECT_EQ(source.code, 2);
-  EXPECT_THAT(source.err, HasSubstr("leads to 2 images, the files make one"));
+  EXPECT_THAT(source.err, HasSubstr("leads to 2 images, the files make one: choose one of an index with"));
+  const Result chosen = run(obdctl_main, {"check", "--source-layer", path("layer.tar"), "-r", where(), "-o",
+                                          "out", "--platform", "linux/arm64"});
+  EXPECT_EQ(chosen.code, 9) << chosen.err;
+  EXPECT_THAT(chosen.out, HasSubstr("/etc: path: nothing in the source"));
+  const Result files = run(obdctl_main, {"check", "--source-layer", path("layer.tar"), path("layer.tar"),
+                                         "--platform", "linux/arm64"});
+  EXPECT_EQ(files.code, 2);
+  EXPECT_THAT(files.err, HasSubstr("files say nothing of a platform"));
 }
 
 }  // namespace

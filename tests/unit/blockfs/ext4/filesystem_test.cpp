@@ -154,11 +154,17 @@ TEST(Filesystem, DamagedSuperblockIsRefusedNotTrusted) {
 TEST(XattrNames, OnlyNamespacesOfLinuxCanBeStored) {
   for (const char* name : {"user.x", "trusted.overlay.opaque", "security.capability",
                            "system.posix_acl_access", "system.posix_acl_default"}) {
-    EXPECT_TRUE(is_storable_xattr(name)) << name;
+    EXPECT_TRUE(is_storable_xattr(name, FileType::kFile)) << name;
+    EXPECT_TRUE(is_storable_xattr(name, FileType::kDirectory)) << name;
   }
   for (const char* name :
        {"", "user", "user.", "com.apple.quarantine", "system.", "system.nfs4_acl", "USER.x"}) {
-    EXPECT_FALSE(is_storable_xattr(name)) << name;
+    EXPECT_FALSE(is_storable_xattr(name, FileType::kFile)) << name;
+  }
+  for (const FileType type :
+       {FileType::kSymlink, FileType::kFifo, FileType::kCharDevice, FileType::kBlockDevice}) {
+    EXPECT_FALSE(is_storable_xattr("user.x", type));
+    EXPECT_TRUE(is_storable_xattr("trusted.x", type));
   }
 }
 

@@ -200,11 +200,44 @@ TEST(LayerApplier, AttributesOfOtherSystemsAreLeftOutAndCounted) {
   EXPECT_EQ(capture.applied.skipped_xattrs, 1u);
 }
 
+TEST(LayerApplier, UserAttributesOfWhatIsNeitherFileNorDirectoryAreLeftOutAndCounted) {
+  const std::map<std::string, std::string> attributes = {{"SCHILY.xattr.user.x", "1"},
+                                                         {"SCHILY.xattr.trusted.x", "2"}};
+  for (const auto& [type, skipped] :
+       std::map<char, uint64_t>{{'0', 0}, {'5', 0}, {'2', 1}, {'3', 1}, {'6', 1}}) {
+    ImageDisk image;
+    const LayerCapture capture =
+        image.apply(layer({.name = "x", .type = type, .link = "y", .pax = attributes}));
+    EXPECT_EQ(capture.applied.skipped_xattrs, skipped) << type;
+    EXPECT_EQ(image.complaints(), "");
+  }
+}
+
 TEST(LayerApplier, MalformedAccessControlListsAreRefused) {
   for (const std::string& value :
        {std::string("short"), std::string("\1\0\0\0", 4), std::string("\2\0\0\0\x40\0\7\0\0\0\0\0", 12)}) {
     EXPECT_THAT(refusal(layer({.name = "x", .pax = {{"SCHILY.xattr.system.posix_acl_access", value}}})),
                 HasSubstr("no valid access control list"));
+  }
+}
+
+TEST(LayerApplier, MalformedCapabilitiesAreRefused) {
+  // vfs_cap_data: u32 of revision and flags, then 4 bytes for each half set; v3 ends with a root user's ID.
+  const auto member = [](char revision, size_t bytes) {
+    std::string value(bytes, '\1');
+    if (bytes >= 4) value.replace(0, 4, std::string("\1\0\0", 3) + revision);
+    return layer({.name = "x", .pax = {{"SCHILY.xattr.security.capability", value}}});
+  };
+  for (const auto& [revision, bytes] : std::map<char, size_t>{{'\1', 12}, {'\2', 20}, {'\3', 24}}) {
+    ImageDisk image;
+    EXPECT_EQ(image.apply(member(revision, bytes)).applied.skipped_xattrs, 0u) << bytes;
+    EXPECT_EQ(image.complaints(), "");
+    for (const size_t wrong : {size_t{0}, size_t{3}, size_t{4}, bytes - 1, bytes + 1, bytes + 4}) {
+      EXPECT_THAT(refusal(member(revision, wrong)), HasSubstr("no valid set of capabilities")) << wrong;
+    }
+  }
+  for (const char revision : {'\0', '\4'}) {
+    EXPECT_THAT(refusal(member(revision, 24)), HasSubstr("'security.capability'"));
   }
 }
 
