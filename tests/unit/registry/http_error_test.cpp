@@ -128,3 +128,18 @@ TEST(Warnings, AreShownOnceEach) {
 
 }  // namespace
 }  // namespace obd::registry::test
+TEST(Warnings, AreShownAllWhereOneHeaderHasSeveral) {
+  HttpFixture fixture;
+  fixture.registry.put_manifest("t", std::string(media_type::kOciManifest), sample_manifest());
+  const CapturedLog log;
+  fixture.registry.inject(
+      "GET", "",
+      {.kind = obd::test::Fault::Kind::kHeaders,
+       .headers = {{"Warning",
+                    R"(299 - "one, two" "Wed, 21 Oct 2015 07:28:00 GMT", 199 - "hidden",299 a "three")"}}});
+  fixture.repository->pull_manifest("t", {});
+  EXPECT_EQ(occurrences(log.text(), "warns: one, two"), 1u) << log.text();
+  EXPECT_EQ(occurrences(log.text(), "warns: three"), 1u);
+  EXPECT_EQ(occurrences(log.text(), "warns:"), 2u);
+}
+
