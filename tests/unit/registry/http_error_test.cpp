@@ -90,6 +90,27 @@ TEST(QuoteLine, KeepsWhatIsPrintableAndNothingElse) {
   EXPECT_EQ(quote_line(std::string(299, 'y') + "\xC3\xBC").size(), 299u) << "no half characters";
 }
 
+TEST(HttpError, QuotesPagesWithoutTheirMarkup) {
+  const auto message = [](const std::string& page) {
+    HttpFixture fixture;
+    fixture.registry.inject("GET", "", {.status = 400, .body = page});
+    return message_of<NetworkError>([&] { fixture.repository->pull_manifest("t", {}); });
+  };
+  EXPECT_THAT(
+      message("<html><head><title>400 No required SSL certificate was sent</title></head>\r\n<body>more"),
+      testing::EndsWith("status 400 (400 No required SSL certificate was sent); the server wants a "
+                        "certificate from us that it accepts: --client-cert"));
+  EXPECT_THAT(
+      message("\n<HTML><TITLE>400 The plain HTTP request was sent to HTTPS port</TITLE>"),
+      HasSubstr("(400 The plain HTTP request was sent to HTTPS port); the server speaks https: leave out "
+                "--plain"));
+  EXPECT_THAT(message("Client sent an HTTP request to an HTTPS server.\n"), HasSubstr("leave out --plain"));
+  EXPECT_THAT(message("<!DOCTYPE html>\n<p>No <b>more</b>\n\tthan\x1b this"),
+              testing::EndsWith("(No more than  this)"));
+  EXPECT_THAT(message("<"), testing::EndsWith("status 400"));
+  EXPECT_LT(message("<p>" + std::string(10'000, 'x')).size(), 500u);
+}
+
 /// What is logged while it lives.
 class CapturedLog {
  public:
@@ -126,8 +147,6 @@ TEST(Warnings, AreShownOnceEach) {
   EXPECT_EQ(occurrences(log.text(), "warns:"), 2u);
 }
 
-}  // namespace
-}  // namespace obd::registry::test
 TEST(Warnings, AreShownAllWhereOneHeaderHasSeveral) {
   HttpFixture fixture;
   fixture.registry.put_manifest("t", std::string(media_type::kOciManifest), sample_manifest());
@@ -143,3 +162,5 @@ TEST(Warnings, AreShownAllWhereOneHeaderHasSeveral) {
   EXPECT_EQ(occurrences(log.text(), "warns:"), 2u);
 }
 
+}  // namespace
+}  // namespace obd::registry::test
