@@ -88,7 +88,8 @@ HttpResponse RegistryClient::send(const Call& call, const std::stop_token& stop)
 
 HttpResponse RegistryClient::send_once(const Call& call, const std::stop_token& stop) {
   const std::string origin = base(stop).origin();
-  ScopeSet scopes = ScopeSet::for_access(name_.path, call.access, call.mount_from);
+  ScopeSet scopes = scopes_of(call);
+  const std::string first_scopes = scopes.text();
   for (int logins = 0;; ++logins) {
     HttpRequest request = call.request;
     std::optional<Authorization> authorization;
@@ -97,7 +98,10 @@ HttpResponse RegistryClient::send_once(const Call& call, const std::stop_token& 
     HttpResponse response = exchange_following(transport_, std::move(request), stop);
     spdlog::debug("{} {} status={}", call.request.method, response.url->redacted(), response.status);
     if (response.url->origin() == origin) log_warnings(response);
-    if (response.ok()) return response;
+    if (response.ok()) {
+      if (scopes.text() != first_scopes) remember(call.access, scopes);
+      return response;
+    }
     // What a storage service beside the registry asks for is none of our credential's business.
     const bool ours = response.url->origin() == origin;
     if (ours && logins < kMaxLogins && authenticator_.learn(response, authorization, scopes, stop)) continue;
@@ -106,6 +110,18 @@ HttpResponse RegistryClient::send_once(const Call& call, const std::stop_token& 
       return response;
     fail(call, response, origin);
   }
+}
+
+ScopeSet RegistryClient::scopes_of(const Call& call) {
+  ScopeSet scopes = ScopeSet::for_access(name_.path, call.access, call.mount_from);
+  const std::lock_guard lock(mutex_);
+  scopes.widen(widened_[call.access]);
+  return scopes;
+}
+
+void RegistryClient::remember(Access access, const ScopeSet& scopes) {
+  const std::lock_guard lock(mutex_);
+  widened_[access] += ' ' + scopes.text();
 }
 
 HttpResponse RegistryClient::get_blob(const BlobId& blob, std::vector<Header> headers, ResponseSink sink,

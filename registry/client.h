@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -77,14 +78,18 @@ class RegistryClient final : public BlobServer {
  private:
   Url base(const std::stop_token& stop);
   Url probe(const std::stop_token& stop);
+  /// With what such calls have turned out to need.
+  ScopeSet scopes_of(const Call& call);
+  void remember(Access access, const ScopeSet& scopes);
   [[noreturn]] void fail(const Call& call, const HttpResponse& response, const std::string& origin) const;
 
   const RepositoryName name_;
   const ClientOptions options_;
   Transport transport_;
   Authenticator authenticator_;
-  std::mutex mutex_;  // guards base_
+  std::mutex mutex_;  // guards all below
   std::optional<Url> base_;
+  std::map<Access, std::string> widened_;  // scopes
 };
 
 }  // namespace obd::registry

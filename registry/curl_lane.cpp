@@ -87,8 +87,8 @@ class Exchange {
   void configure(CURL* easy, const TransportOptions& options);
   /// `result` is what curl says of the transfer.
   HttpResponse finish(CURLcode result);
-  /// Throws if nothing has moved for too long. curl's own limit works on an average over seconds, and counts
-  /// the time that a consumer takes.
+  /// Throws if nothing has moved for too long, or what is small still comes. curl's own limit works on an
+  /// average over seconds, and counts the time that a consumer takes.
   void check_stall();
   [[noreturn]] void fail(CURLcode result) const;
 
@@ -122,6 +122,9 @@ class Exchange {
   bool enough_ = false;
   std::chrono::milliseconds stall_timeout_{};
   std::chrono::milliseconds commit_timeout_{};
+  std::chrono::milliseconds answer_timeout_{};
+  std::optional<std::chrono::steady_clock::time_point> answer_since_;
+  bool head_ended_ = false;
   std::chrono::steady_clock::time_point moved_ = std::chrono::steady_clock::now();
 };
 
@@ -156,6 +159,7 @@ void Exchange::configure_connection(CURL* easy, const TransportOptions& options)
   set(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_timeout.count()));
   stall_timeout_ = request_.stall_timeout.value_or(options.stall_timeout);
   commit_timeout_ = options.commit_timeout;
+  answer_timeout_ = options.answer_timeout;
   if (request_.deadline) set(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(request_.deadline->count()));
   proxy_ = proxy_for(request_.url);
   set(easy, CURLOPT_PROXY, proxy_ ? proxy_->url.c_str() : "");
@@ -224,10 +228,13 @@ void Exchange::take_header(std::string_view line) {
   if (line.starts_with("HTTP/")) {  // again after an interim answer
     response_.headers.clear();
     response_.status = 0;
+    answer_since_ = std::chrono::steady_clock::now();
+    head_ended_ = false;
     const size_t space = std::min(line.find(' '), line.size() - 1);
     std::from_chars(line.data() + space + 1, line.data() + line.size(), response_.status);
     return;
   }
+  head_ended_ = trim(line).empty();
   const size_t colon = line.find(':');
   if (colon == std::string_view::npos) return;
   response_.headers.push_back({lower_case(line.substr(0, colon)), std::string(trim(line.substr(colon + 1)))});
@@ -259,6 +266,12 @@ void Exchange::check_stall() {
   curl_off_t sent_on = 0;
   curl_easy_getinfo(easy_, CURLINFO_SIZE_UPLOAD_T, &sent_on);
   if (std::exchange(sent_on_, sent_on) != sent_on) moved_ = now;
+  const bool may_take_long = response_.status < 200 || (head_ended_ && response_.ok() && request_.sink);
+  if (!may_take_long && now - *answer_since_ >= answer_timeout_) {
+    throw TransportError(fmt::format("{} {}: the answer was not complete after {} s", request_.method,
+                                     request_.url.redacted(), answer_timeout_.count() / 1000),
+                         TransportError::Kind::kStalled, true);
+  }
   if (now - moved_ < stall_limit()) return;
   throw TransportError(fmt::format("{} {}: no byte moved for {} ms", request_.method, request_.url.redacted(),
                                    stall_limit().count()),

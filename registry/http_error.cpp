@@ -27,6 +27,37 @@ struct RegistryWords {
   std::string text;  // to be shown; has the code
 };
 
+std::string lower_case(std::string_view text) {
+  std::string result(text);
+  std::transform(result.begin(), result.end(), result.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return result;
+}
+
+/// What a page shows, without its markup; its title if it has one.
+std::string words_of_page(std::string_view page) {
+  const std::string small = lower_case(page);
+  const size_t title = small.find("<title");
+  const size_t title_end = small.find("</title", title);
+  if (title != std::string::npos && title_end != std::string::npos) {
+    page = page.substr(title, title_end - title);
+  }
+  std::string words;
+  bool markup = false;
+  for (const char c : page) {
+    if (c == '<') markup = true;
+    const bool space = markup || c == ' ' || c == '\n' || c == '\r' || c == '\t';
+    if (!space) {
+      words += c;
+    } else if (!words.empty() && words.back() != ' ') {
+      words += ' ';
+    }
+    if (c == '>') markup = false;
+  }
+  if (words.ends_with(' ')) words.pop_back();
+  return words;
+}
+
 /// The first of the errors that the distribution specification has a registry send.
 RegistryWords words_of_registry(const HttpResponse& response) {
   try {
@@ -39,7 +70,10 @@ RegistryWords words_of_registry(const HttpResponse& response) {
     const Json& first = errors->front();
     const std::string code = text_field(first, "code");
     return {code, fmt::format("{}: {}", code, text_field(first, "message"))};
-  } catch (const DataError&) {  // many proxies answer in HTML, which helps nobody
+  } catch (const DataError&) {  // many proxies answer in HTML
+    const std::string_view body = response.body;
+    const size_t first = std::min(body.find_first_not_of(" \r\n\t"), body.size());
+    if (body.substr(first).starts_with('<')) return {"", words_of_page(body)};
     const bool plain = response.header("content-type").value_or("text/plain").starts_with("text/plain");
     return {"", plain ? response.body : ""};
   }
@@ -69,12 +103,26 @@ std::string hint_for_limit(const HttpResponse& response, const FailureContext& c
          (context.has_credential ? "; try later" : "; try later, or with a login, which often raises that");
 }
 
+/// Servers of TLS say so in the page of a 400.
+std::string hint_for_page(const HttpResponse& response) {
+  const auto says = [&](std::string_view words) { return response.body.find(words) != std::string::npos; };
+  if (says("No required SSL certificate was sent") || says("The SSL certificate error")) {
+    return "the server wants a certificate from us that it accepts: --client-cert";
+  }
+  if (says("plain HTTP request was sent to HTTPS port") || says("HTTP request to an HTTPS server")) {
+    return "the server speaks https: leave out --plain";
+  }
+  return {};
+}
+
 std::string hint_for(const HttpResponse& response, const std::string& code, const FailureContext& context) {
   if (code == "MANIFEST_BLOB_UNKNOWN") {
     return "the manifest names a blob that the registry has lost since; try again";
   }
   if (code == "DIGEST_INVALID") return "what arrived is not what was sent; try again";
   switch (response.status) {
+    case 400:
+      return hint_for_page(response);
     case 401:
       return context.has_credential
                  ? "the login that it was given was not accepted"
@@ -82,6 +130,8 @@ std::string hint_for(const HttpResponse& response, const std::string& code, cons
     case 403:
       return fmt::format("{} may not {} {}", context.has_credential ? "this user" : "who has not logged in",
                          context.pushing ? "push to" : "pull from", context.repository);
+    case 407:
+      return "a proxy wants a login: HTTP_PROXY=http://USER:PASSWORD@HOST:PORT";
     case 413:
       return "the registry, or a proxy before it, limits the size of an upload";
     case 404:

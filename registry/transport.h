@@ -65,7 +65,7 @@ struct HttpRequest {
   uint64_t max_body_bytes = 64 << 10;
   /// Longer than usual where a registry may have to think before it answers.
   std::optional<std::chrono::milliseconds> stall_timeout = {};
-  /// For requests that clean up only: transfers have no time limit as long as bytes move.
+  /// For requests that clean up only: what a sink takes has no time limit as long as bytes move.
   std::optional<std::chrono::milliseconds> deadline = {};
 };
 
@@ -88,6 +88,8 @@ struct TransportOptions {
   /// Likewise between the last byte of a request's body and the answer: storage services copy the blob first,
   /// and proxies send on what they have kept.
   std::chrono::milliseconds commit_timeout{600'000};
+  /// For the head of an answer, and the body that no sink takes, to arrive in full.
+  std::chrono::milliseconds answer_timeout{300'000};
   /// None: trust as the system does, and show no certificate.
   std::shared_ptr<const TlsContext> tls = {};
 };

@@ -2,9 +2,12 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <mutex>
-#include <optional>
 #include <set>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "registry/http_error.h"
 
@@ -13,18 +16,39 @@ namespace {
 
 constexpr size_t kMaxWarnings = 20;
 
-/// TEXT of `299 - "TEXT"`: quotes and backslashes within are escaped.
-std::optional<std::string> text_of(std::string_view value) {
-  constexpr std::string_view kCode = "299 ";
-  if (!value.starts_with(kCode)) return std::nullopt;
-  const size_t open = value.find('"');
-  if (open == std::string_view::npos) return std::nullopt;
-  std::string text;
-  for (size_t at = open + 1; at < value.size() && value[at] != '"'; ++at) {
-    if (value[at] == '\\' && at + 1 < value.size()) ++at;
-    text += value[at];
+/// What stands in quotes at the front of `text`, which loses it; quotes and backslashes within are escaped.
+std::string take_quoted(std::string_view& text) {
+  std::string quoted;
+  size_t at = 1;
+  for (; at < text.size() && text[at] != '"'; ++at) {
+    if (text[at] == '\\' && at + 1 < text.size()) ++at;
+    quoted += text[at];
   }
-  return text;
+  text.remove_prefix(std::min(at + 1, text.size()));
+  return quoted;
+}
+
+/// TEXT of each `299 AGENT "TEXT" ["DATE"]`; commas part them.
+std::vector<std::string> texts_of(std::string_view value) {
+  std::vector<std::string> texts;
+  while (!value.empty()) {
+    value.remove_prefix(std::min(value.find_first_not_of(", \t"), value.size()));
+    const bool is_shown = value.starts_with("299 ");
+    const size_t open = std::min(value.find_first_of("\","), value.size());
+    value.remove_prefix(open);
+    if (value.starts_with('"')) {
+      std::string text = take_quoted(value);
+      if (is_shown) texts.push_back(std::move(text));
+    }
+    while (!value.empty() && value.front() != ',') {  // a date, which has commas of its own
+      if (value.front() == '"') {
+        take_quoted(value);
+      } else {
+        value.remove_prefix(1);
+      }
+    }
+  }
+  return texts;
 }
 
 bool is_new(const std::string& warning) {
@@ -39,11 +63,11 @@ bool is_new(const std::string& warning) {
 void log_warnings(const HttpResponse& response) {
   for (const Header& header : response.headers) {
     if (header.name != "warning") continue;
-    const auto text = text_of(header.value);
-    if (!text) continue;
-    const std::string line = quote_line(*text);
-    if (!line.empty() && is_new(response.url->host() + ' ' + line)) {
-      spdlog::warn("{} warns: {}", response.url->host(), line);
+    for (const std::string& text : texts_of(header.value)) {
+      const std::string line = quote_line(text);
+      if (!line.empty() && is_new(response.url->host() + ' ' + line)) {
+        spdlog::warn("{} warns: {}", response.url->host(), line);
+      }
     }
   }
 }

@@ -90,6 +90,27 @@ TEST(QuoteLine, KeepsWhatIsPrintableAndNothingElse) {
   EXPECT_EQ(quote_line(std::string(299, 'y') + "\xC3\xBC").size(), 299u) << "no half characters";
 }
 
+TEST(HttpError, QuotesPagesWithoutTheirMarkup) {
+  const auto message = [](const std::string& page) {
+    HttpFixture fixture;
+    fixture.registry.inject("GET", "", {.status = 400, .body = page});
+    return message_of<NetworkError>([&] { fixture.repository->pull_manifest("t", {}); });
+  };
+  EXPECT_THAT(
+      message("<html><head><title>400 No required SSL certificate was sent</title></head>\r\n<body>more"),
+      testing::EndsWith("status 400 (400 No required SSL certificate was sent); the server wants a "
+                        "certificate from us that it accepts: --client-cert"));
+  EXPECT_THAT(
+      message("\n<HTML><TITLE>400 The plain HTTP request was sent to HTTPS port</TITLE>"),
+      HasSubstr("(400 The plain HTTP request was sent to HTTPS port); the server speaks https: leave out "
+                "--plain"));
+  EXPECT_THAT(message("Client sent an HTTP request to an HTTPS server.\n"), HasSubstr("leave out --plain"));
+  EXPECT_THAT(message("<!DOCTYPE html>\n<p>No <b>more</b>\n\tthan\x1b this"),
+              testing::EndsWith("(No more than  this)"));
+  EXPECT_THAT(message("<"), testing::EndsWith("status 400"));
+  EXPECT_LT(message("<p>" + std::string(10'000, 'x')).size(), 500u);
+}
+
 /// What is logged while it lives.
 class CapturedLog {
  public:
@@ -123,6 +144,21 @@ TEST(Warnings, AreShownOnceEach) {
   }
   EXPECT_EQ(occurrences(log.text(), "this tag \"goes\" away"), 1u) << log.text();
   EXPECT_EQ(occurrences(log.text(), "warns: another"), 1u);
+  EXPECT_EQ(occurrences(log.text(), "warns:"), 2u);
+}
+
+TEST(Warnings, AreShownAllWhereOneHeaderHasSeveral) {
+  HttpFixture fixture;
+  fixture.registry.put_manifest("t", std::string(media_type::kOciManifest), sample_manifest());
+  const CapturedLog log;
+  fixture.registry.inject(
+      "GET", "",
+      {.kind = obd::test::Fault::Kind::kHeaders,
+       .headers = {{"Warning",
+                    R"(299 - "one, two" "Wed, 21 Oct 2015 07:28:00 GMT", 199 - "hidden",299 a "three")"}}});
+  fixture.repository->pull_manifest("t", {});
+  EXPECT_EQ(occurrences(log.text(), "warns: one, two"), 1u) << log.text();
+  EXPECT_EQ(occurrences(log.text(), "warns: three"), 1u);
   EXPECT_EQ(occurrences(log.text(), "warns:"), 2u);
 }
 

@@ -174,6 +174,22 @@ TEST_F(Service, MissingScopeIsAddedOnce) {
   }
 }
 
+TEST_F(Service, MissingScopeThatHelpedIsAskedForAtOnceLater) {
+  const auto opened = client();
+  registry_.put_manifest("t", std::string(media_type::kOciManifest), sample_manifest());
+  registry_.inject("GET", "/manifests/", challenge(401, realm()));
+  registry_.inject(
+      "GET", "/manifests/",
+      challenge(403, realm() + R"(,error="insufficient_scope",scope="repository:acme/app:delete")"));
+  EXPECT_EQ(ask(*opened, Access::kPush), 200);
+  EXPECT_EQ(registry_.requests("GET", "/manifests/").size(), 3u);
+  EXPECT_EQ(ask(*opened, Access::kPush, "acme/base"), 200);
+  EXPECT_THAT(gets().back().query,
+              AllOf(HasSubstr("acme%2fapp%3apull%2cpush%2cdelete"), HasSubstr("acme%2fbase%3apull")));
+  EXPECT_EQ(ask(*opened), 200);
+  EXPECT_THAT(gets().back().query, Not(HasSubstr("delete"))) << "reads need less";
+}
+
 TEST_F(Service, RegistryThatNamesTheSameScopeAgainIsBelievedOnce) {
   registry_.inject(
       "GET", "/manifests/",

@@ -120,6 +120,29 @@ TEST_F(TransportTest, AnswerToABodyMayTakeAsLongAsACommit) {
   EXPECT_THROW(status(milliseconds(300), "PATCH"), TransportError);
 }
 
+TEST_F(TransportTest, OnlyWhatASinkTakesMayDrip) {
+  using std::chrono::milliseconds;
+  const auto drip = [](const std::string& head, bool with_sink) {
+    obd::test::ScriptedServer server([&](obd::test::Conversation& client) {
+      client.read_head();
+      client.write(head);
+      for (int i = 0; i < 30; ++i) {
+        std::this_thread::sleep_for(milliseconds(20));
+        if (!client.write("a")) return;
+      }
+    });
+    Transport transport({.answer_timeout = milliseconds(300)});
+    HttpRequest request{.method = "GET", .url = Url::parse("http://" + server.authority())};
+    if (with_sink) request.sink = [](auto&, auto) { return true; };
+    return transport.exchange(request, {}).status;
+  };
+  const std::string length = "Content-Length: 30\r\n\r\n";
+  EXPECT_EQ(drip("HTTP/1.1 200 OK\r\n" + length, true), 200);
+  EXPECT_THROW(drip("HTTP/1.1 200 OK\r\n" + length, false), TransportError);
+  EXPECT_THROW(drip("HTTP/1.1 500 No\r\n" + length, true), TransportError);
+  EXPECT_THROW(drip("HTTP/1.1 200 OK\r\nX-Slow: ", true), TransportError);
+}
+
 TEST_F(TransportTest, RedirectAfterPostGoesOnAsGetOnlyWith303) {
   server_.put_blob(Digest::of("x").text(), "x");
   HttpRequest request = get("/somewhere");
