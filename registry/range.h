@@ -17,8 +17,8 @@ class RangesUnsupported : public Error {
 };
 
 /// Reads bytes [begin, end) of a blob, in order, in as many requests as it takes: each goes on where the one
-/// before broke off. Servers that do not know Range, or refuse it, are read from the start, up to the end of the
-/// range.
+/// before broke off. Servers that do not know Range, or refuse it, are read from the start, up to the end of
+/// the range.
 ///
 /// Threads: one at a time.
 class RangeReader {
