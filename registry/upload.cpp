@@ -208,7 +208,7 @@ bool BlobUploader::has_once(const BlobId& blob, Access access, const std::stop_t
       const HttpResponse response =
           client_->send_once({.request = {.method = method, .url = url, .sink = enough},
                               .access = access,
-                              .answers = {401, 403, 404}},
+                              .answers = {403, 404}},
                              stop);
       if (response.status == 404) return false;
       if (!response.ok()) continue;
