@@ -18,7 +18,7 @@ namespace {
 
 /// Of what was asked for, not of who asks.
 bool is_refusal(const NetworkError& error) {
-  const int status = static_cast<int>(error.http_status());
+  const int status = error.http_status();
   return status >= 400 && status < 500 && status != 401 && status != 403 && status != 429;
 }
 

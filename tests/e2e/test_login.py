@@ -96,7 +96,9 @@ class Login(TestCase):
             self.push(0, target, "--dest-username", OTHER_USER, "--dest-password-stdin", stdin=OTHER_PASSWORD.encode())
             self.push(6, target, "--src-username", OTHER_USER, "--src-password-stdin", stdin=OTHER_PASSWORD.encode())
             self.verify(0, target, "-u", USER, "--password-stdin", stdin=PASSWORD.encode())
-            copy = [CONVERTOR, "-r", source, "-i", "obd", "--target-repository", target, "-o", "x"]
+            self.expect(0, "skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false", "--dest-creds",
+                        f"{USER}:{PASSWORD}", f"oci:{self.layout}:test", f"docker://{source}:in")
+            copy = [CONVERTOR, "-r", source, "-i", "in", "--target-repository", target, "-o", "x"]
             refused = self.run_quietly(6, *copy, "-u", f"{USER}:{PASSWORD}")
             self.assertRegex(refused.err, f"--username is for {one.host}, not for {two.host}")
             self.run_quietly(0, *copy, "--src-username", f"{USER}:{PASSWORD}", "--dest-username",
