@@ -1,11 +1,12 @@
 #pragma once
 
-#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <set>
 #include <stop_token>
 #include <string>
+
+#include "common/stop_condition.h"
 
 namespace obd {
 
@@ -34,7 +35,7 @@ class Turns {
 
  private:
   std::mutex mutex_;  // guards taken_
-  std::condition_variable_any ended_;
+  StopCondition ended_;
   std::set<std::string> taken_;
 };
 

@@ -58,8 +58,8 @@ struct ImageIndex {
 enum class ManifestKind { kImage, kIndex };
 ManifestKind manifest_kind(const std::string& media_type);
 
-/// Parse and check: sizes, digests, URLs and the config's media type in form, counts within bounds. Throw
-/// DataError that names the digest.
+/// Parse and check: sizes, digests and URLs in form, counts within bounds. Throw DataError that names the
+/// digest.
 ImageManifest parse_manifest(const registry::Manifest& manifest);
 ImageIndex parse_index(const registry::Manifest& manifest);
 /// `manifest` is named in messages; rootfs.type must be "layers".

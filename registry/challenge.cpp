@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "registry/text.h"
+
 namespace obd::registry {
 namespace {
 
@@ -50,12 +52,6 @@ class Scanner {
  private:
   std::string_view text_;
 };
-
-std::string lower_case(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  return text;
-}
 
 constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "registry/callback_guard.h"
 #include "registry/proxy.h"
+#include "registry/text.h"
 #include "registry/tls.h"
 
 namespace obd::registry {
@@ -42,13 +43,6 @@ std::string_view trim(std::string_view text) {
   while (!text.empty() && static_cast<unsigned char>(text.front()) <= ' ') text.remove_prefix(1);
   while (!text.empty() && static_cast<unsigned char>(text.back()) <= ' ') text.remove_suffix(1);
   return text;
-}
-
-std::string lower_case(std::string_view text) {
-  std::string result(text);
-  std::transform(result.begin(), result.end(), result.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  return result;
 }
 
 /// Ours may hold what a manifest or a server said: nothing in it may end the line.

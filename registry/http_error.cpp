@@ -9,6 +9,7 @@
 
 #include "common/json.h"
 #include "registry/retry.h"
+#include "registry/text.h"
 
 namespace obd::registry {
 namespace {
@@ -26,13 +27,6 @@ struct RegistryWords {
   std::string code;  // of the distribution specification
   std::string text;  // to be shown; has the code
 };
-
-std::string lower_case(std::string_view text) {
-  std::string result(text);
-  std::transform(result.begin(), result.end(), result.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  return result;
-}
 
 /// What a page shows, without its markup; its title if it has one.
 std::string words_of_page(std::string_view page) {

@@ -13,6 +13,7 @@
 #include "common/c_handle.h"
 #include "common/error.h"
 #include "registry/reference.h"
+#include "registry/text.h"
 #include "registry/transport.h"
 
 namespace obd::registry {
@@ -67,9 +68,8 @@ Proxy parse_proxy(const Setting& setting) {
   };
   if (!parsed || has_at(CURLUPART_PATH) || has_at(CURLUPART_QUERY) || has_at(CURLUPART_FRAGMENT)) {
     throw refuse(
-        "it is not the URL of a proxy (http://USER:PASSWORD@HOST:PORT, with / ? # @ : in a password as %2F "
-        "%3F "
-        "%23 %40 %3A)");
+        "it is not the URL of a proxy (http://USER:PASSWORD@HOST:PORT, with / ? # @ : in a password as "
+        "%2F %3F %23 %40 %3A)");
   }
   if (std::count(kSchemes.begin(), kSchemes.end(), part_of(handle.get(), CURLUPART_SCHEME)) == 0) {
     throw refuse(
@@ -117,12 +117,6 @@ bool is_within(const Address& address, std::string_view range) {
   return true;
 }
 
-bool same_name(std::string_view a, std::string_view b) {
-  const auto small = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [&](char x, char y) { return small(x) == small(y); });
-}
-
 bool names_domain(std::string_view entry, std::string_view host) {
   const bool only_below = entry.starts_with("*.");
   if (only_below) entry.remove_prefix(1);
@@ -131,7 +125,7 @@ bool names_domain(std::string_view entry, std::string_view host) {
   if (host.ends_with('.')) host.remove_suffix(1);
   if (entry.empty() || host.size() < entry.size()) return false;
   const size_t before = host.size() - entry.size();
-  if (!same_name(host.substr(before), entry)) return false;
+  if (lower_case(host.substr(before)) != lower_case(entry)) return false;
   return before == 0 ? !only_below : host[before - 1] == '.';
 }
 

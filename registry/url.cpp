@@ -3,10 +3,9 @@
 #include <curl/curl.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "common/c_handle.h"
 #include "common/error.h"
+#include "registry/text.h"
 
 namespace obd::registry {
 namespace {
@@ -49,9 +48,7 @@ Url Url::from_handle(void* opaque) {
   Url url;
   curl_url_set(handle, CURLUPART_FRAGMENT, nullptr, 0);
   url.text_ = part_of(handle, CURLUPART_URL);
-  url.host_ = part_of(handle, CURLUPART_HOST);
-  std::transform(url.host_.begin(), url.host_.end(), url.host_.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  url.host_ = lower_case(part_of(handle, CURLUPART_HOST));
   url.origin_ =
       fmt::format("{}://{}:{}", scheme, url.host_, part_of(handle, CURLUPART_PORT, CURLU_DEFAULT_PORT));
   return url;

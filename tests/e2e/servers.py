@@ -102,7 +102,35 @@ class TlsProxy:
         self.child.wait()
 
 
-class TokenServer:
+class HttpServer:
+    """A server of ours on the loopback, from serve() to the end of its context."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def reply(self, status, body):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def serve(self, handler):
+        """Its URL."""
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+class TokenServer(HttpServer):
     """Issues tokens that a docker-registry believes, to one user, by GET and by OAuth2's POST.
 
     Every other token has ended when it is issued; `requests` has what was asked for.
@@ -126,12 +154,7 @@ class TokenServer:
     def __enter__(self):
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
+        class Handler(HttpServer.Handler):
             def do_GET(self):
                 query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
                 given = self.headers.get("Authorization", "")
@@ -150,21 +173,10 @@ class TokenServer:
                                   {"errors": [{"code": "UNAUTHORIZED", "message": "no such login"}]}).encode()
                 with outer.lock:
                     outer.requests.append((method, scopes, good))
-                self.send_response(200 if good else 401)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.reply(200 if good else 401, body)
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.realm = f"http://127.0.0.1:{self.server.server_port}/token"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
+        self.realm = f"{self.serve(Handler)}/token"
         return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
 
     def issue(self, scopes):
         with self.lock:
@@ -203,38 +215,22 @@ def _raw_signature(der):
     return b"".join(int.from_bytes(number, "big").to_bytes(32, "big") for number in (first, second))
 
 
-class FileServer:
+class FileServer(HttpServer):
     """Serves `files` (path to bytes) over plain HTTP; `requests` has (path, headers in lower case) of each request."""
 
     def __enter__(self):
         outer = self
         self.files, self.requests = {}, []
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
+        class Handler(HttpServer.Handler):
             def do_GET(self):
                 path = urllib.parse.urlsplit(self.path).path
                 outer.requests.append((path, {name.lower(): value for name, value in self.headers.items()}))
                 body = outer.files.get(path)
-                self.send_response(404 if body is None else 200)
-                self.send_header("Content-Length", str(len(body or b"")))
-                self.end_headers()
-                self.wfile.write(body or b"")
+                self.reply(404 if body is None else 200, body or b"")
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
+        self.url = self.serve(Handler)
         return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
 
 
 class Silence:
