@@ -21,10 +21,10 @@ bool Digest::is_valid(std::string_view text) {
                      [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
-Digest Digest::parse(std::string_view text) {
+Digest Digest::parse(std::string_view text, std::string_view where) {
   if (!is_valid(text)) {
-    throw DataError(fmt::format("'{}' is not a digest of the form sha256:<64 lower-case hex digits>",
-                                text.substr(0, 100)));
+    throw DataError(fmt::format("{}{}'{}' is not a digest of the form sha256:<64 lower-case hex digits>",
+                                where, where.empty() ? "" : ": ", text.substr(0, 100)));
   }
   return Digest(std::string(text));
 }

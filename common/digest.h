@@ -16,8 +16,8 @@ class Digest {
  public:
   /// Names nothing yet: its text is empty.
   Digest() = default;
-  /// Throws DataError if `text` is not of that form.
-  static Digest parse(std::string_view text);
+  /// Throws DataError if `text` is not of that form. `where` it was found, for the message.
+  static Digest parse(std::string_view text, std::string_view where = {});
   static Digest from_bytes(const std::array<std::byte, 32>& bytes);
   /// Of all of `data`.
   static Digest of(std::span<const std::byte> data);

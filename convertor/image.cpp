@@ -74,19 +74,11 @@ std::vector<std::string> parse_urls(const Json& descriptor, const std::string& w
   return urls;
 }
 
-Digest parse_digest(const std::string& text, const std::string& what) {
-  try {
-    return Digest::parse(text);
-  } catch (const DataError& error) {
-    throw DataError(fmt::format("{}: {}", what, error.what()));
-  }
-}
-
 Descriptor parse_descriptor(const Json& json, const std::string& what) {
   const Json& size = member(json, "size", what);
   if (!size.is_number_unsigned()) throw DataError(fmt::format("{}: 'size' is not a number of bytes", what));
   Descriptor descriptor{.media_type = text_member(json, "mediaType", what),
-                        .digest = parse_digest(text_member(json, "digest", what), what),
+                        .digest = Digest::parse(text_member(json, "digest", what), what),
                         .size = size.get<uint64_t>()};
   if (descriptor.size > INT64_MAX) throw DataError(fmt::format("{}: 'size' is out of range", what));
   if (json.contains("annotations") && json.at("annotations").is_object()) {
@@ -211,6 +203,11 @@ ImageIndex parse_index(const registry::Manifest& manifest) {
   return index;
 }
 
+void check_index_depth(int depth) {
+  constexpr int kMaxNested = 4;
+  if (depth >= kMaxNested) throw DataError(fmt::format("indexes are nested more than {} deep", kMaxNested));
+}
+
 ImageConfig parse_config(std::string_view bytes, const Digest& digest) {
   const std::string what = fmt::format("config {}", digest.text());
   const Json json = parse_json(bytes, what);
@@ -220,7 +217,7 @@ ImageConfig parse_config(std::string_view bytes, const Digest& digest) {
   ImageConfig config{.diff_ids = {}, .platform = parse_platform(json)};
   for (const Json& diff_id : list_member(rootfs, "diff_ids", kMaxLayers, what)) {
     if (!diff_id.is_string()) throw DataError(fmt::format("{}: a diff ID is not a text", what));
-    config.diff_ids.push_back(parse_digest(diff_id.get<std::string>(), what));
+    config.diff_ids.push_back(Digest::parse(diff_id.get<std::string>(), what));
   }
   return config;
 }

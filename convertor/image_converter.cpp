@@ -71,6 +71,7 @@ class ImageBuild {
   void keep_copy(std::optional<size_t> index, const registry::BlobId& blob,
                  const std::function<void(ByteSink&)>& write) const;
   std::optional<Digest> below(size_t index) const;
+  void blame_reused_layers() const;
   void make_manifest();
   std::string layer_name(size_t index) const;
   fs::path directory() const;
@@ -354,12 +355,36 @@ void ImageBuild::make_manifest() {
   result_.manifest_bytes = std::move(rewritten.manifest_bytes);
 }
 
+/// What was reused was looked at where it was needed, no more. If a blob is not what its digest says, that is
+/// why things went wrong; its row stays, since a layer made anew would not be sent to a registry that has its
+/// digest.
+void ImageBuild::blame_reused_layers() const {
+  for (const ConvertedLayer& layer : result_.layers) {
+    if (!layer.reused) continue;
+    try {
+      workshop_.target.pull_blob(
+          layer.converted.blob(), [](auto) {}, outer_stop_);
+    } catch (const DataError& error) {
+      throw DataError(
+          fmt::format("the converted layer {}, which was to be reused, is damaged in {}: {}; delete this "
+                      "blob there, then "
+                      "convert again",
+                      layer.converted.digest.text(), workshop_.target.name(), error.what()));
+    }
+  }
+}
+
 ConvertedImage ImageBuild::run() {
   image_ = read_source_image(workshop_.source_place(), source_, options_, outer_stop_);
   result_.platform = image_.config.platform;
   publish_base();
   const size_t reused = reuse_layers();
-  if (reused < image_.manifest.layers.size()) make_layers(reused);
+  try {
+    if (reused < image_.manifest.layers.size()) make_layers(reused);
+  } catch (const DataError&) {
+    blame_reused_layers();
+    throw;
+  }
   make_manifest();
   return std::move(result_);
 }

@@ -25,6 +25,7 @@ struct ConvertedImage {
   std::string manifest_bytes;          // likewise
   std::vector<ConvertedLayer> layers;  // the separate base layer, if any, is not among them
   bool reused = false;                 // found as a whole
+  bool recorded = false;               // as being in the target
 };
 
 /// Converts one image: applies its layers in order while the ones before are compressed and published and the

@@ -10,7 +10,6 @@
 namespace obd::convertor {
 namespace {
 
-constexpr int kMaxDepth = 4;
 /// An ordinary manifest has some KiB; all of them stay in memory, and what is made of them too.
 constexpr uint64_t kMaxBytes = 32 << 20;
 
@@ -79,7 +78,7 @@ void GraphReader::skip(const Descriptor& child, std::string_view what) {
 }
 
 void GraphReader::read_children(SourceNode& node, int depth) {
-  if (depth == kMaxDepth) throw DataError(fmt::format("indexes are nested more than {} deep", kMaxDepth));
+  check_index_depth(depth);
   const ImageIndex index = parse_index(node.manifest);
   bool has_images = false;
   for (size_t place = 0; place < index.manifests.size(); ++place) {

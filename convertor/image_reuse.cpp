@@ -1,43 +1,102 @@
 #include "convertor/image_reuse.h"
 
-#include <spdlog/spdlog.h>
-
-#include "common/error.h"
+#include <algorithm>
+#include <vector>
 
 namespace obd::convertor {
 namespace {
 
-/// None if the repository lacks it or holds something else under that digest.
-std::optional<registry::Manifest> pull_if_there(registry::Repository& repository,
-                                                const registry::BlobId& blob, const std::stop_token& stop) {
-  try {
-    auto manifest = registry::find_manifest(repository, blob.digest.text(), stop);
-    if (manifest && manifest->bytes.size() == blob.size) return manifest;
-  } catch (const DataError& error) {
-    spdlog::info("manifest not reused cause=\"{}\"", error.what());
-  }
+class ImageFinder {
+ public:
+  ImageFinder(const RunContext& context, const registry::Manifest& source, const std::stop_token& stop)
+      : context_(context),
+        source_(source),
+        image_(read_source_image(context.workshop.source_place(), source, context.workshop.options, stop)),
+        stop_(stop) {}
+
+  /// None if what the store knows of that repository is not what would be made.
+  std::optional<ConvertedImage> find(const dedupdb::ManifestRecord& record);
+
+ private:
+  bool find_layers(const std::string& repo);
+  bool has_layers();
+  bool take_layers_over(const std::string& repo);
+  std::optional<Digest> below(size_t index) const;
+
+  const RunContext& context_;
+  const registry::Manifest& source_;
+  const SourceImage image_;
+  const std::stop_token& stop_;
+  std::vector<registry::BlobId> layers_;
+};
+
+std::optional<Digest> ImageFinder::below(size_t index) const {
+  if (index > 0) return layers_[index - 1].digest;
+  if (context_.base) return context_.base->blob().digest;
   return std::nullopt;
 }
 
-/// Whether the layers of `candidate` are, one on top of the other, those of the source image.
-bool proves_itself(const RunContext& context, const SourceImage& image, const std::vector<Descriptor>& layers,
-                   const std::stop_token& stop) {
-  registry::Repository& target = context.workshop.target;
-  const size_t bottom = context.base ? 1 : 0;
-  if (layers.size() != image.manifest.layers.size() + bottom) return false;
-  if (context.base && layers.front().digest != context.base->blob().digest) return false;
-  std::optional<Digest> below;
-  if (context.base) below = layers.front().digest;
-  for (size_t i = bottom; i < layers.size(); ++i) {
-    const LayerIdentity identity = context.identity(image, i - bottom, below);
-    const bool top = i + 1 == layers.size();
-    // A registry looks for itself when the manifest is pushed.
-    if (!target.location() && !target.has_blob(layers[i].blob(), stop)) return false;
-    if (!context.reuse->is_recorded(identity, layers[i].blob(), stop)) return false;
-    if (top && !context.reuse->is_layer(identity, layers[i].blob(), stop)) return false;
-    below = layers[i].digest;
+bool ImageFinder::find_layers(const std::string& repo) {
+  for (size_t i = 0; i < image_.manifest.layers.size(); ++i) {
+    const auto blob = context_.reuse->recorded_layer(context_.identity(image_, i, below(i)), repo, stop_);
+    if (!blob) return false;
+    layers_.push_back(*blob);
   }
   return true;
+}
+
+/// A registry looks for itself when the manifest is pushed.
+bool ImageFinder::has_layers() {
+  registry::Repository& target = context_.workshop.target;
+  if (target.location()) return true;
+  return std::all_of(layers_.begin(), layers_.end(),
+                     [&](const auto& blob) { return target.has_blob(blob, stop_); });
+}
+
+/// What is not in the source is not for who knows its digest alone.
+bool ImageFinder::take_layers_over(const std::string& repo) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (!context_.workshop.source.has_blob(image_.manifest.layers[i].blob(), stop_)) return false;
+    if (!context_.reuse->mount(layers_[i], repo, stop_)) return false;
+  }
+  return true;
+}
+
+std::optional<ConvertedImage> ImageFinder::find(const dedupdb::ManifestRecord& record) {
+  if (!find_layers(record.repo)) return std::nullopt;
+  std::vector<Descriptor> descriptors;
+  if (context_.base) descriptors.push_back(layer_descriptor(context_.base->blob(), context_.media_types()));
+  ConvertedImage converted{.source_digest = source_.digest,
+                           .platform = image_.config.platform,
+                           .manifest = {},
+                           .manifest_bytes = {},
+                           .layers = {},
+                           .reused = true,
+                           .recorded = context_.reuse->is_here(record)};
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    descriptors.push_back(layer_descriptor(layers_[i], context_.media_types()));
+    converted.layers.push_back({.source_digest = image_.manifest.layers[i].digest,
+                                .converted = descriptors.back(),
+                                .applied = {},
+                                .reused = true});
+  }
+  RewrittenImage made =
+      rewrite_image(source_.bytes, image_.config_bytes, context_.form(source_), descriptors);
+  if (made.manifest.digest != record.digest) return std::nullopt;
+  if (!(converted.recorded ? has_layers() : take_layers_over(record.repo))) return std::nullopt;
+  const size_t top = layers_.size() - 1;
+  if (!context_.reuse->is_layer(context_.identity(image_, top, below(top)), layers_[top], stop_)) {
+    return std::nullopt;
+  }
+  for (size_t i = 0; i < layers_.size() && !converted.recorded; ++i) {
+    context_.reuse->record_layer(context_.identity(image_, i, below(i)), layers_[i], stop_);
+  }
+  // The rest of what the manifest names: who collected garbage may have spared the layers alone.
+  if (context_.base) context_.base->publish(context_.workshop.target, stop_);
+  context_.workshop.target.push_bytes(made.config_bytes, stop_);
+  converted.manifest = std::move(made.manifest);
+  converted.manifest_bytes = std::move(made.manifest_bytes);
+  return converted;
 }
 
 }  // namespace
@@ -48,51 +107,14 @@ std::optional<ConvertedImage> find_converted_image(const RunContext& context,
   const std::string recipe = context.manifest_recipe();
   const std::string type(context.media_types() == MediaTypes::kOci ? registry::media_type::kOciManifest
                                                                    : registry::media_type::kDockerManifest);
-  const auto row = context.reuse->find_manifest(source.digest, recipe, type, stop);
-  if (!row) return std::nullopt;
-  const auto forget = [&] {
-    context.reuse->forget_manifest(source.digest, recipe,
-                                   {.media_type = type, .digest = row->digest, .size = row->size}, stop);
-    return std::nullopt;
-  };
-  std::optional<registry::Manifest> candidate;
-  try {
-    candidate = pull_if_there(context.workshop.target, *row, stop);
-  } catch (const NetworkError& error) {  // whether it is there is not known: the image can still be made
-    spdlog::info("manifest not reused cause=\"{}\"", error.what());
-    return std::nullopt;
+  const auto record = context.reuse->find_manifest(source.digest, recipe, type, stop);
+  if (!record) return std::nullopt;
+  auto found = ImageFinder(context, source, stop).find(*record);
+  if (!found && context.reuse->is_here(*record)) {
+    context.reuse->forget_manifest(
+        source.digest, recipe, {.media_type = type, .digest = record->digest, .size = record->size}, stop);
   }
-  if (!candidate || candidate->media_type != type) return forget();
-  const SourceImage image =
-      read_source_image(context.workshop.source_place(), source, context.workshop.options, stop);
-  std::vector<Descriptor> layers;
-  try {
-    layers = parse_manifest(*candidate).layers;
-  } catch (const DataError& error) {
-    spdlog::info("manifest not reused cause=\"{}\"", error.what());
-    return forget();
-  }
-  RewrittenImage expected = rewrite_image(source.bytes, image.config_bytes, context.form(source), layers);
-  if (expected.manifest_bytes != candidate->bytes || !proves_itself(context, image, layers, stop))
-    return forget();
-  // The rest of what the manifest names: who collected garbage may have spared the layers alone.
-  if (context.base) context.base->publish(context.workshop.target, stop);
-  context.workshop.target.push_bytes(expected.config_bytes, stop);
-
-  ConvertedImage converted{.source_digest = source.digest,
-                           .platform = image.config.platform,
-                           .manifest = expected.manifest,
-                           .manifest_bytes = std::move(expected.manifest_bytes),
-                           .layers = {},
-                           .reused = true};
-  const size_t bottom = context.base ? 1 : 0;
-  for (size_t i = bottom; i < layers.size(); ++i) {
-    converted.layers.push_back({.source_digest = image.manifest.layers[i - bottom].digest,
-                                .converted = layers[i],
-                                .applied = {},
-                                .reused = true});
-  }
-  return converted;
+  return found;
 }
 
 }  // namespace obd::convertor

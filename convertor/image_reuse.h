@@ -7,12 +7,13 @@
 
 namespace obd::convertor {
 
-/// The result of an earlier conversion of the same image with the same options, if there is one in the target
-/// and all of it can be proven: its manifest and config are, byte for byte, what would be made of its layers
-/// today; the store knows each layer on top of the one below; and the topmost blob, looked at, says so too,
-/// which commits to the chain of digests below it.
+/// The result of an earlier conversion of the same image with the same options, if the store knows one in the
+/// target, or in another repository of its registry, and all of it can be proven: the store knows each layer
+/// on top of the one below; what would be made of these layers today has the digest of that manifest; and the
+/// topmost blob, looked at, says what it is too, which commits to the chain of digests below it.
 ///
-/// Whether every lower blob is still there, a registry is left to say when the manifest is pushed.
+/// Its layers and its config are in the target then, mounted if need be: all but the manifest. Whether every
+/// lower blob is still there, a registry is left to say when that is pushed.
 std::optional<ConvertedImage> find_converted_image(const RunContext& context,
                                                    const registry::Manifest& source,
                                                    const std::stop_token& stop);

@@ -7,24 +7,23 @@
 namespace obd::convertor {
 namespace {
 
-constexpr int kMaxDepth = 4;
 constexpr size_t kMaxManifests = 10'000;
 
 }  // namespace
 
 void ManifestCopier::copy(const Descriptor& manifest, const std::stop_token& stop) {
   if (&source_ == &target_ || source_.name() == target_.name()) return;
-  copy(manifest, 0, stop);
+  copy(manifest, 1, stop);
 }
 
 void ManifestCopier::copy(const Descriptor& descriptor, int depth, const std::stop_token& stop) {
   if (copied_.contains(descriptor.digest)) return;
-  if (depth > kMaxDepth) throw DataError(fmt::format("indexes are nested more than {} deep", kMaxDepth));
   if (copied_.size() == kMaxManifests) {
     throw DataError(fmt::format("an index leads to more than {} manifests", kMaxManifests));
   }
   const registry::Manifest manifest = source_.pull_manifest(descriptor.digest.text(), stop);
   if (manifest_kind(manifest.media_type) == ManifestKind::kIndex) {
+    check_index_depth(depth);
     for (const Descriptor& child : parse_index(manifest).manifests) copy(child, depth + 1, stop);
   } else {
     const ImageManifest image = parse_manifest(manifest);

@@ -132,12 +132,14 @@ std::optional<registry::BlobId> Reuse::find_layer(const LayerIdentity& identity,
   return std::nullopt;
 }
 
-bool Reuse::is_recorded(const LayerIdentity& identity, const registry::BlobId& blob,
-                        const std::stop_token& stop) {
+std::optional<registry::BlobId> Reuse::recorded_layer(const LayerIdentity& identity, const std::string& repo,
+                                                      const std::stop_token& stop) {
   const auto records = consult([&] { return store_.find_layers(place_, key_of(identity), stop); });
-  return records && std::any_of(records->begin(), records->end(), [&](const dedupdb::LayerRecord& record) {
-           return record.repo == place_.repo && record.digest == blob.digest && record.size == blob.size;
-         });
+  if (!records) return std::nullopt;
+  const auto found = std::find_if(records->begin(), records->end(),
+                                  [&](const dedupdb::LayerRecord& record) { return record.repo == repo; });
+  if (found == records->end()) return std::nullopt;
+  return registry::BlobId{found->digest, found->size};
 }
 
 void Reuse::record_layer(const LayerIdentity& identity, const registry::BlobId& blob,
@@ -159,18 +161,13 @@ std::unique_ptr<dedupdb::Lease> Reuse::lease_layer(const Digest& chain_id, const
   return lease ? std::move(*lease) : nullptr;
 }
 
-std::optional<registry::BlobId> Reuse::find_manifest(const Digest& source, const std::string& recipe,
-                                                     const std::string& media_type,
-                                                     const std::stop_token& stop) {
+std::optional<dedupdb::ManifestRecord> Reuse::find_manifest(const Digest& source, const std::string& recipe,
+                                                            const std::string& media_type,
+                                                            const std::stop_token& stop) {
   const auto records =
       consult([&] { return store_.find_manifests(place_, manifest_key(source, recipe), media_type, stop); });
-  if (!records) return std::nullopt;
-  // Another repository's manifest would have to be pushed here like a new one: its layers are found by
-  // themselves.
-  const auto own = std::find_if(records->begin(), records->end(),
-                                [&](const auto& record) { return record.repo == place_.repo; });
-  if (own == records->end()) return std::nullopt;
-  return registry::BlobId{own->digest, own->size};
+  if (!records || records->empty()) return std::nullopt;
+  return records->front();
 }
 
 void Reuse::record_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,

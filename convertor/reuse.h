@@ -42,8 +42,11 @@ class Reuse {
   std::optional<registry::BlobId> find_layer(const LayerIdentity& identity,
                                              const std::function<bool()>& source_has_it,
                                              const std::stop_token& stop);
-  /// Whether the store says of that blob that it is this layer; the blob is not looked at.
-  bool is_recorded(const LayerIdentity& identity, const registry::BlobId& blob, const std::stop_token& stop);
+  /// The layer's blob in that repository of the target's host, as the store says: it is not looked at.
+  std::optional<registry::BlobId> recorded_layer(const LayerIdentity& identity, const std::string& repo,
+                                                 const std::stop_token& stop);
+  /// Has the target take a blob over from another repository of its host. False where it has to be made.
+  bool mount(const registry::BlobId& blob, const std::string& repo, const std::stop_token& stop);
   /// Whether the blob, looked at, is this layer.
   bool is_layer(const LayerIdentity& identity, const registry::BlobId& blob, const std::stop_token& stop);
   /// The blob must be in the target, complete and verified.
@@ -54,9 +57,11 @@ class Reuse {
   std::unique_ptr<dedupdb::Lease> lease_layer(const Digest& chain_id, const std::string& options, bool wait,
                                               const std::stop_token& stop);
 
-  /// `recipe`: all that the result depends on beside the source manifest.
-  std::optional<registry::BlobId> find_manifest(const Digest& source, const std::string& recipe,
-                                                const std::string& media_type, const std::stop_token& stop);
+  /// `recipe`: all that the result depends on beside the source manifest. One of another repository of the
+  /// target's host where there is none of the target itself.
+  std::optional<dedupdb::ManifestRecord> find_manifest(const Digest& source, const std::string& recipe,
+                                                       const std::string& media_type,
+                                                       const std::stop_token& stop);
   void record_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,
                        const std::stop_token& stop);
   void forget_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,
@@ -65,6 +70,7 @@ class Reuse {
   /// Makes lasting what was recorded. For the end of the run.
   void save(const std::stop_token& stop);
 
+  bool is_here(const dedupdb::ManifestRecord& record) const { return record.repo == place_.repo; }
   void count_manifest() { ++manifests_; }
   ReuseCounts counts() const;
 
@@ -74,7 +80,6 @@ class Reuse {
   auto consult(Ask ask) -> std::optional<decltype(ask())>;
   void forget_layer(const dedupdb::Place& place, const dedupdb::Key& key, const Digest& digest,
                     const std::stop_token& stop);
-  bool mount(const registry::BlobId& blob, const std::string& repo, const std::stop_token& stop);
   bool try_record(const LayerIdentity& identity, const dedupdb::LayerRecord& record,
                   const std::stop_token& stop);
 

@@ -15,7 +15,8 @@ RunContext::RunContext(const Workshop& shared) : workshop(shared) {
   const ConvertOptions& options = workshop.options;
   if (!options.mkfs) base = std::make_unique<BaseLayer>(options.base_layer, options.vsize_gib);
   if (workshop.records != nullptr && options.upload) {
-    reuse = std::make_unique<Reuse>(*workshop.records, workshop.target, options.require_db);
+    if (!workshop.target.can_keep_blobs()) held = std::make_unique<HeldRecords>(*workshop.records);
+    reuse = std::make_unique<Reuse>(held ? *held : *workshop.records, workshop.target, options.require_db);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "convertor/base_layer.h"
+#include "convertor/held_records.h"
 #include "convertor/layer_identity.h"
 #include "convertor/reuse.h"
 #include "convertor/source_image.h"
@@ -17,8 +18,9 @@ struct RunContext {
   explicit RunContext(const Workshop& workshop);
 
   const Workshop& workshop;
-  std::unique_ptr<BaseLayer> base;  // none where the filesystem is made in the bottom layer
-  std::unique_ptr<Reuse> reuse;     // none where nothing is reused
+  std::unique_ptr<BaseLayer> base;    // none where the filesystem is made in the bottom layer
+  std::unique_ptr<HeldRecords> held;  // none where what is pushed stays at once
+  std::unique_ptr<Reuse> reuse;       // none where nothing is reused
 
   MediaTypes media_types() const { return workshop.options.oci ? MediaTypes::kOci : MediaTypes::kDocker; }
   /// `source`: the manifest or index that the result is made of.

@@ -28,7 +28,7 @@ class GraphConverter {
       : workshop_(workshop), context_(workshop), stop_(std::move(stop)) {}
 
   ConvertResult run(const std::string& reference, const std::optional<std::string>& tag);
-  /// For a run that failed: what it made is there.
+  /// For a run that failed: what it made is there, where the target keeps it.
   void save_records();
 
  private:
@@ -146,13 +146,16 @@ Descriptor GraphConverter::push_image(const SourceNode& node, const std::optiona
     // What the store knows is no longer what the registry holds: make anew what is missing. Registries say
     // so in many ways.
     spdlog::info("{}", error.what());
-    context_.reuse->forget_manifest(node.manifest.digest, context_.manifest_recipe(), image.manifest, stop_);
+    if (image.recorded) {
+      context_.reuse->forget_manifest(node.manifest.digest, context_.manifest_recipe(), image.manifest,
+                                      stop_);
+    }
     image =
         convert_image(context_, node.manifest, workshop_.options.metadata_budget_bytes, node.label, stop_);
     push();
   }
   if (image.reused) context_.reuse->count_manifest();
-  if (context_.reuse && !image.reused) {
+  if (context_.reuse && !image.recorded) {
     context_.reuse->record_manifest(node.manifest.digest, context_.manifest_recipe(), image.manifest, stop_);
   }
   return image.manifest;
@@ -187,7 +190,7 @@ ConvertResult GraphConverter::run(const std::string& reference, const std::optio
 
 void GraphConverter::save_records() {
   try {
-    if (context_.reuse) context_.reuse->save(stop_);
+    if (context_.reuse && !context_.held) context_.reuse->save(stop_);
   } catch (const DbError& error) {  // the run has failed for another reason, which counts
     spdlog::warn("{}", error.what());
   }

@@ -362,6 +362,13 @@ void Exchange::fail(CURLcode result) const {
     case CURLE_HTTP2:
     case CURLE_HTTP2_STREAM:
       throw error("the connection broke", Kind::kBroken, true);
+    case CURLE_UNSUPPORTED_PROTOCOL:  // bytes without a status line, which curl takes for HTTP/0.9
+    case CURLE_WEIRD_SERVER_REPLY: {
+      // On a connection that was used before, it may be the rest of what came there.
+      long connects = 0;
+      curl_easy_getinfo(easy_, CURLINFO_NUM_CONNECTS, &connects);
+      throw error("its answer is not HTTP", Kind::kOther, connects == 0);
+    }
     default:
       throw error("failed", Kind::kOther, false);
   }

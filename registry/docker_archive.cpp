@@ -75,7 +75,8 @@ std::vector<Digest> parse_diff_ids(std::string_view config, const std::string& w
     throw DataError(fmt::format("{}: it has no rootfs", where));
   }
   std::vector<Digest> diff_ids;
-  for (const std::string& text : texts(*rootfs, "diff_ids", where)) diff_ids.push_back(Digest::parse(text));
+  for (const std::string& text : texts(*rootfs, "diff_ids", where))
+    diff_ids.push_back(Digest::parse(text, where));
   return diff_ids;
 }
 

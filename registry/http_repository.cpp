@@ -38,17 +38,6 @@ void require_tag(const std::optional<std::string>& tag) {
   if (tag && !is_valid_tag(*tag)) throw UsageError(fmt::format("'{}' is not a tag", tag->substr(0, 129)));
 }
 
-/// Refuses content that is not what was asked for, or not what the registry says that it sends.
-void check_manifest_digest(const Digest& found, const std::string& reference, const HttpResponse& response) {
-  const auto check = [&](std::string_view expected, std::string_view who) {
-    if (!Digest::is_valid(expected) || expected == found.text()) return;
-    throw DataError(fmt::format("GET {}: the content has the digest {}, but {} {}", response.url->redacted(),
-                                found.text(), who, expected));
-  };
-  check(reference, "what was asked for is");
-  check(response.header("docker-content-digest").value_or(""), "the registry calls it");
-}
-
 }  // namespace
 
 HttpRepository::HttpRepository(RepositoryName name, Options options)

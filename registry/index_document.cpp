@@ -35,7 +35,7 @@ LayoutEntry entry_of(const Json& descriptor, const std::string& where) {
   if (size == descriptor.end() || !size->is_number_unsigned()) {
     throw DataError(fmt::format("{}: a manifest is listed without its size", where));
   }
-  return {Digest::parse(text_field(descriptor, "digest")), size->get<uint64_t>(),
+  return {Digest::parse(text_field(descriptor, "digest"), where), size->get<uint64_t>(),
           text_field(descriptor, "mediaType")};
 }
 

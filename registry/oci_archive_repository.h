@@ -27,6 +27,7 @@ class OciArchiveRepository final : public Repository {
   bool has_blob(const BlobId& blob, std::stop_token stop) override;
   std::unique_ptr<Spool> new_spool() override;
   Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) override;
+  bool can_keep_blobs() const override { return false; }
   Digest push_bytes(std::string_view content, std::stop_token stop) override;
   /// Without a tag and a subject the manifest waits for the next one that has either; this repository can
   /// read it at once.

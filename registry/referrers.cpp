@@ -9,6 +9,7 @@
 #include "common/json.h"
 #include "common/turns.h"
 #include "registry/client.h"
+#include "registry/manifest_form.h"
 
 namespace obd::registry {
 namespace {
@@ -51,7 +52,7 @@ Json parse_index(std::string_view bytes, const std::string& what) {
 void append_entries(const Json& index, const std::string& what, std::vector<Referrer>& referrers) {
   for (const Json& entry : index["manifests"]) {
     if (!entry.is_object()) throw DataError(fmt::format("{}: a referrer is no descriptor", what));
-    Referrer referrer{.manifest = {Digest::parse(text_field(entry, "digest")), size_of(entry, what)},
+    Referrer referrer{.manifest = {Digest::parse(text_field(entry, "digest"), what), size_of(entry, what)},
                       .media_type = text_field(entry, "mediaType"),
                       .artifact_type = text_field(entry, "artifactType"),
                       .annotations = annotations_of(entry)};
@@ -94,7 +95,7 @@ std::optional<Referral> find_referral(std::string_view bytes, const std::string&
   std::string type = text_field(manifest, "artifactType");
   const auto config = manifest.find("config");
   if (type.empty() && config != manifest.end()) type = text_field(*config, "mediaType");
-  return Referral{.subject = Digest::parse(text_field(*subject, "digest")),
+  return Referral{.subject = Digest::parse(text_field(*subject, "digest"), what),
                   .referrer = {.manifest = {std::move(digest), bytes.size()},
                                .media_type = media_type,
                                .artifact_type = std::move(type),
@@ -148,6 +149,7 @@ ReferrersClient::TaggedIndex ReferrersClient::pull_index(const Digest& subject, 
   call.request.max_body_bytes = kMaxManifestBytes;
   const HttpResponse response = client_.send(call, stop);
   if (!response.ok()) return index;
+  check_manifest_digest(Digest::of(response.body), tag_of(subject), response);
   const std::string what = fmt::format("GET {}", response.url->redacted());
   index.document = parse_index(response.body, what);
   index.etag = response.header("etag");

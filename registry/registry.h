@@ -102,8 +102,9 @@ class Repository {
   virtual Digest push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) = 0;
 
   /// Makes a pushed blob stay even if no manifest comes to name it. In a registry, every blob does, for a
-  /// while.
+  /// while; in an archive, none does.
   virtual void keep_blob(const Digest&) {}
+  virtual bool can_keep_blobs() const { return true; }
 
   /// As push_spool(), for small content (a config); nothing is sent if the repository has it.
   virtual Digest push_bytes(std::string_view content, std::stop_token stop) = 0;

@@ -19,6 +19,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kExamples =
     "  obdctl inspect -r oci:/srv/images -i 1.4_obd\n"
+    "  obdctl inspect --referrers -r localhost:5000/acme/app -i 1.4\n"
     "  obdctl inspect --json layer1.obd layer2.obd\n";
 
 struct Totals {
@@ -35,7 +36,7 @@ struct Totals {
 
 class Inspector {
  public:
-  explicit Inspector(Run& run) : run_(run), out_(run.io.out) {}
+  Inspector(Run& run, bool with_referrers) : run_(run), out_(run.io.out), with_referrers_(with_referrers) {}
 
   void inspect_files(const std::vector<std::filesystem::path>& files) {
     for (const auto& file : files) {
@@ -82,7 +83,28 @@ class Inspector {
     }
     if (tree.attestations != 0 && !run_.json) out_ << fmt::format("  {} attestations\n", tree.attestations);
     for (const LoadedImage& image : tree.images) inspect_one(repository, image);
+    if (with_referrers_) {
+      for (const registry::Manifest& index : tree.indexes) inspect_referrers(repository, index.digest);
+      for (const LoadedImage& image : tree.images) inspect_referrers(repository, image.document.digest);
+    }
     summarise();
+  }
+
+  void inspect_referrers(registry::Repository& repository, const Digest& subject) {
+    const auto referrers = repository.list_referrers(subject, run_.stop());
+    if (!run_.json) out_ << fmt::format("{} referrers of {}\n", referrers.size(), subject.text());
+    for (const registry::Referrer& referrer : referrers) {
+      if (run_.json) {
+        print_json({{"type", "referrer"},
+                    {"subject", subject.text()},
+                    {"digest", referrer.manifest.digest.text()},
+                    {"media_type", printable(referrer.media_type)},
+                    {"artifact_type", printable(referrer.artifact_type)}});
+      } else {
+        out_ << fmt::format("  {}\n    {}, {}\n", referrer.manifest.digest.text(),
+                            printable(referrer.artifact_type), printable(referrer.media_type));
+      }
+    }
   }
 
   void inspect_one(registry::Repository& repository, const LoadedImage& image) {
@@ -161,6 +183,7 @@ class Inspector {
 
   Run& run_;
   std::ostream& out_;
+  const bool with_referrers_;
   Totals totals_;
 };
 
@@ -169,10 +192,16 @@ class Inspector {
 ExitCode obdctl_inspect(const std::vector<std::string>& args, Run& run) {
   cxxopts::Options options("obdctl inspect", "Says what an overlaybd image, or a layer blob, consists of.\n");
   add_operand_options(options, "Layer blobs");
+  options.add_options("Image")(
+      "referrers", "Also what names the image as its subject: an image converted from it, a signature");
   const auto parsed = parse_verb(options, args, kExamples, run);
   if (!parsed) return ExitCode::kSuccess;
+  const bool with_referrers = parsed->count("referrers") > 0;
   const Operands operands = parse_operands(*parsed, run.io.in);
-  Inspector inspector(run);
+  if (with_referrers && !operands.repository) {
+    throw UsageError("--referrers asks a repository: files have none");
+  }
+  Inspector inspector(run, with_referrers);
   if (operands.repository) {
     inspector.inspect(*operands.repository, operands.reference);
   } else {

@@ -60,11 +60,14 @@ class Authority:
 
 
 class TlsProxy:
-    """An nginx on the loopback that speaks TLS for a registry, and wants clients to have a certificate of `clients`."""
+    """An nginx on the loopback that speaks TLS for a registry, and wants clients to have a certificate of `clients`.
 
-    def __init__(self, directory, registry, certificate, key, clients=None):
+    `http2`: offers that too. protocols() says what its clients have spoken.
+    """
+
+    def __init__(self, directory, registry, certificate, key, clients=None, http2=False):
         self.directory, self.registry = Path(directory), registry
-        self.certificate, self.key, self.clients = certificate, key, clients
+        self.certificate, self.key, self.clients, self.http2 = certificate, key, clients, http2
 
     def __enter__(self):
         self.directory.mkdir(parents=True)
@@ -80,9 +83,10 @@ class TlsProxy:
             daemon off; worker_processes 1; pid {self.directory}/pid; error_log {self.directory}/log;
             events {{}}
             http {{
-              access_log off; client_max_body_size 0; {scratch}
+              log_format protocol $server_protocol; access_log {self.directory}/protocols protocol;
+              client_max_body_size 0; {scratch}
               server {{
-                listen 127.0.0.1:{self.port} ssl;
+                listen 127.0.0.1:{self.port} ssl {"http2" if self.http2 else ""};
                 ssl_certificate {self.certificate}; ssl_certificate_key {self.key}; {verify}
                 location / {{
                   proxy_pass http://127.0.0.1:{self.registry.port};
@@ -96,6 +100,9 @@ class TlsProxy:
                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self.port, lambda: (self.directory / "log").read_text())
         return self
+
+    def protocols(self):
+        return set((self.directory / "protocols").read_text().split())
 
     def __exit__(self, *_):
         self.child.terminate()

@@ -96,15 +96,25 @@ class CostOfReuse:
 
 class Dedup(CostOfReuse, RegistryTestCase):
     def test_other_repository_is_mounted(self):
-        """A layer of another repository of the registry is mounted, not moved."""
-        self.push("1", range(3))
+        """What another repository of the registry has is mounted, not moved: layers, or all of an image."""
+        self.push("1", range(6))
         cold, _ = self.obd("1")
-        self.push("1", range(3), name="acme/other")
+        self.push("1", range(6), name="acme/other")
         other, requests = self.obd("1", name="acme/other")
         self.assertEqual(other[-1]["digest"], cold[-1]["digest"])
-        self.assertEqual(other[-1]["reuse"]["layers"], 3)
+        self.assertEqual(other[-1]["reuse"]["manifests"], 1)
         self.assertFalse([path for method, path, *_ in requests if method == "PATCH"])
+        self.assertLessEqual(len(requests), 10 + 2 * 6, "a mount, and whether the source has it, for each layer")
+        self.assertLessEqual(sum(size for *_, size in requests), 100_000, requests)
+        print(f"elsewhere: {len(requests)} requests, {sum(size for *_, size in requests)} bytes")
         self.check("1", name="acme/other")
+        warm, requests = self.obd("1", name="acme/other")
+        self.assertEqual(warm[-1]["reuse"]["manifests"], 1)
+        self.assertLessEqual(len(requests), 10, "it is known here now")
+        self.push("2", [0, 1, 2, 7], name="acme/third")
+        third, _ = self.obd("2", name="acme/third")
+        self.assertEqual(third[-1]["reuse"]["layers"], 3)
+        self.check("2", name="acme/third")
 
     def test_deleted_blob_is_made_anew(self):
         """A converted layer that the registry lost: its row is stale, and the image is whole again."""
@@ -118,6 +128,27 @@ class Dedup(CostOfReuse, RegistryTestCase):
             self.assertEqual(again[-1]["digest"], cold[-1]["digest"])
             self.assertGreaterEqual(again[-1]["reuse"]["stale_rows"], 1)
             self.check("1")
+
+    def test_damaged_blob_is_named(self):
+        """A converted layer that the registry damaged is not passed on: the error says which blob it is."""
+        self.push("1", range(2))
+        cold, _ = self.obd("1")
+        digest = [line for line in cold if line["type"] == "layer"][0]["digest"]
+        name = digest.split(":")[1]
+        blob = self.registry.storage / "docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
+        content = bytearray(blob.read_bytes())
+        # All but the wrappers at both ends, which say that it is the right layer.
+        content[4096:-8192] = bytes(byte ^ 0x55 for byte in content[4096:-8192])
+        blob.write_bytes(content)
+        self.push("2", [0, 5])
+        result = self.expect(3, CONVERTOR, "-r", f"{self.registry.host}/acme/app", "-i", "2", "-o", "2_obd", "--plain",
+                             *self.remember)
+        self.assertRegex(result.err, f"{digest}.* is damaged in {self.registry.host}/acme/app.*delete this blob there")
+        urllib.request.urlopen(urllib.request.Request(
+            f"http://{self.registry.host}/v2/acme/app/blobs/{digest}", method="DELETE")).close()
+        blob.unlink()
+        self.obd("2")
+        self.check("2")
 
     def test_rows_of_the_reference_stay(self):
         """Rows with a bare digest are not used, and not changed."""

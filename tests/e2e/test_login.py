@@ -126,12 +126,29 @@ class Login(TestCase):
             self.verify(0, repository, "--root-ca", stranger.certificate, "--root-ca", ours.certificate, "--client-cert",
                         pair)
             self.verify(0, repository, "--client-cert", pair, env=self.environment(SSL_CERT_FILE=ours.certificate))
+            system = self.dir / "system"
+            system.mkdir()
+            shutil.copy(ours.certificate, system / "ca.crt")
+            self.expect(0, "openssl", "rehash", system)
+            self.verify(0, repository, "--client-cert", pair, env=self.environment(SSL_CERT_DIR=system))
             self.verify(0, repository, "--insecure", "--client-cert", pair)
             self.verify(0, f"{registry.host}/acme/app", "--insecure")
             missing = self.dir / "missing.crt"
             self.assertIn(str(missing), self.verify(2, repository, "--root-ca", missing).err)
             (folder / "client.key").unlink()
             self.assertIn("client.key", self.verify(2, repository, "--cert-dir", folder).err)
+
+    def test_http_2(self):
+        """Where it is offered it is spoken; a conversion over it goes as over the other."""
+        ours = Authority(self.dir / "ca")
+        server = ours.issue_server()
+        for http2, spoken in ((False, "HTTP/1.1"), (True, "HTTP/2.0")):
+            with (self.subTest(spoken), Registry(self.dir / f"registry{http2}") as registry,
+                  TlsProxy(self.dir / f"nginx{http2}", registry, *server, http2=http2) as proxy):
+                repository = f"{proxy.host}/acme/app"
+                self.push(0, repository, "--root-ca", ours.certificate)
+                self.verify(0, repository, "--root-ca", ours.certificate)
+                self.assertEqual({spoken}, proxy.protocols())
 
     def test_registry_that_wants_certificates_itself(self):
         ours = Authority(self.dir / "ca")

@@ -184,6 +184,9 @@ class RealRegistry(TestCase):
             self.assertEqual(tagged, {entry["digest"] for entry in listed["manifests"]})
             self.assertEqual({"application/vnd.containerd.overlaybd.native.v1+json"},
                              {entry["artifactType"] for entry in listed["manifests"]})
+            lines = self.expect(0, OBDCTL, "inspect", "--referrers", "--json", "-r", repository, "-i", "1", "--plain").out
+            shown = [line for line in map(json.loads, lines.splitlines()) if line["type"] == "referrer"]
+            self.assertEqual(tagged, {line["digest"] for line in shown})
             subject = json.loads(self.raw_manifest(f"{repository}:v1"))["subject"]
             self.assertEqual(source["Digest"], subject["digest"])
 

@@ -16,7 +16,6 @@
 namespace obd::test {
 namespace {
 
-constexpr size_t kThreads = 32;
 constexpr size_t kMaxRecordedBody = 64 << 10;
 
 std::string lower_case(std::string text) {
@@ -74,6 +73,16 @@ void reset_connection(int local_port, int remote_port) {
     return;
   }
 }
+
+/// A thread for each connection: tests make many registries, most of which see few.
+class ConnectionThreads final : public httplib::TaskQueue {
+ public:
+  void enqueue(std::function<void()> serve) override { threads_.emplace_back(std::move(serve)); }
+  void shutdown() override { threads_.clear(); }
+
+ private:
+  std::vector<std::jthread> threads_;
+};
 
 }  // namespace
 
@@ -227,7 +236,7 @@ FakeRegistry::FakeRegistry(Options options) : state_(std::make_unique<State>(std
       .Put(".*", handler)
       .Patch(".*", handler)
       .Delete(".*", handler);
-  state.server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+  state.server.new_task_queue = [] { return new ConnectionThreads; };
   state.server.set_tcp_nodelay(true);
   state.server.set_read_timeout(std::chrono::seconds(2));
   state.port = state.server.bind_to_any_port("127.0.0.1");
@@ -259,6 +268,12 @@ void FakeRegistry::fail_request(size_t index, Fault fault) {
   state_->faults_by_index[index] = std::move(fault);
 }
 
+void FakeRegistry::forget_faults() {
+  const std::lock_guard lock(state_->mutex);
+  state_->faults.clear();
+  state_->faults_by_index.clear();
+}
+
 void FakeRegistry::on_request(std::function<void(const RecordedRequest&)> hook) {
   const std::lock_guard lock(state_->mutex);
   state_->hook = std::move(hook);
@@ -279,25 +294,34 @@ void FakeRegistry::grant(std::string token) {
   state_->token = std::move(token);
 }
 
-void FakeRegistry::put_blob(const std::string& digest, std::string content) {
+void FakeRegistry::put_blob(const std::string& digest, std::string content, const std::string& repository) {
   const std::lock_guard lock(state_->mutex);
-  state_->store.blobs[digest] = std::move(content);
+  state_->store.blobs[state_->store.key(repository, digest)] = std::move(content);
 }
 
-std::optional<std::string> FakeRegistry::blob(const std::string& digest) const {
+void FakeRegistry::remove_blob(const std::string& digest, const std::string& repository) {
   const std::lock_guard lock(state_->mutex);
-  const auto found = state_->store.blobs.find(digest);
+  state_->store.blobs.erase(state_->store.key(repository, digest));
+}
+
+std::optional<std::string> FakeRegistry::blob(const std::string& digest,
+                                              const std::string& repository) const {
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->store.blobs.find(state_->store.key(repository, digest));
   return found == state_->store.blobs.end() ? std::nullopt : std::optional(found->second);
 }
 
-void FakeRegistry::put_manifest(const std::string& reference, std::string media_type, std::string content) {
+void FakeRegistry::put_manifest(const std::string& reference, std::string media_type, std::string content,
+                                const std::string& repository) {
   const std::lock_guard lock(state_->mutex);
-  state_->store.manifests[reference] = {std::move(media_type), std::move(content)};
+  state_->store.manifests[state_->store.key(repository, reference)] = {std::move(media_type),
+                                                                       std::move(content)};
 }
 
-std::optional<std::string> FakeRegistry::manifest(const std::string& reference) const {
+std::optional<std::string> FakeRegistry::manifest(const std::string& reference,
+                                                  const std::string& repository) const {
   const std::lock_guard lock(state_->mutex);
-  const auto found = state_->store.manifests.find(reference);
+  const auto found = state_->store.manifests.find(state_->store.key(repository, reference));
   return found == state_->store.manifests.end() ? std::nullopt : std::optional(found->second.content);
 }
 

@@ -64,9 +64,13 @@ class FakeRegistry {
     std::string token_realm = {};
     /// Locations of uploads are relative to the host, and have a query.
     bool relative_locations = true;
-    /// Mounts blobs; all repositories share theirs here.
+    /// Mounts blobs.
     bool mounts = true;
-    /// Refuses manifests that name blobs which are not here.
+    /// Each repository has manifests and blobs of its own; else all of them share theirs.
+    bool separate_repositories = false;
+    /// Takes uploads in pieces.
+    bool pieces = true;
+    /// Refuses manifests that name blobs or manifests which are not here.
     bool checks_manifests = false;
     /// Keeps lists of referrers itself, handed out so many at a time; 0: knows nothing of them.
     size_t referrers_page = 0;
@@ -90,6 +94,8 @@ class FakeRegistry {
   void inject(std::string method, std::string path, Fault fault, int times = 1);
   /// Request number `index`, counted from 0, goes wrong whatever it is.
   void fail_request(size_t index, Fault fault);
+  /// No request that comes now goes wrong any more.
+  void forget_faults();
   /// Called with each request before it is handled; must not call this registry's methods other than
   /// put_...().
   void on_request(std::function<void(const RecordedRequest&)> hook);
@@ -100,10 +106,13 @@ class FakeRegistry {
   /// Accepts this bearer token from now on, and no other.
   void grant(std::string token);
 
-  void put_blob(const std::string& digest, std::string content);
-  std::optional<std::string> blob(const std::string& digest) const;
-  void put_manifest(const std::string& reference, std::string media_type, std::string content);
-  std::optional<std::string> manifest(const std::string& reference) const;
+  /// `repository` counts only where each has its own.
+  void put_blob(const std::string& digest, std::string content, const std::string& repository = {});
+  void remove_blob(const std::string& digest, const std::string& repository = {});
+  std::optional<std::string> blob(const std::string& digest, const std::string& repository = {}) const;
+  void put_manifest(const std::string& reference, std::string media_type, std::string content,
+                    const std::string& repository = {});
+  std::optional<std::string> manifest(const std::string& reference, const std::string& repository = {}) const;
   size_t open_uploads() const;
 
   std::vector<RecordedRequest> requests() const;

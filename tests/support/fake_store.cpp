@@ -22,11 +22,12 @@ std::optional<std::string> subject_of(const std::string& manifest) {
   return manifest.substr(digest, 71);
 }
 
-/// "/v2/NAME/KIND/REST" for the kinds of the distribution specification.
-std::optional<std::string> rest_after(const std::string& path, const std::string& kind) {
+/// "/v2/REPOSITORY/KIND/REST" for the kinds of the distribution specification: the repository and the rest.
+std::optional<FakeStore::Key> split(const std::string& path, const std::string& kind) {
+  const std::string root = "/v2/";
   const size_t at = path.rfind(kind);
-  if (!path.starts_with("/v2/") || at == std::string::npos) return std::nullopt;
-  return path.substr(at + kind.size());
+  if (!path.starts_with(root) || at == std::string::npos || at < root.size()) return std::nullopt;
+  return FakeStore::Key(path.substr(root.size(), at - root.size()), path.substr(at + kind.size()));
 }
 
 }  // namespace
@@ -41,22 +42,22 @@ void FakeStore::do_duty(const httplib::Request& request, const RecordedRequest& 
                         httplib::Response& response, const std::optional<Fault>& fault) {
   if (request.body.size() > options_.max_body_bytes) {
     answer_error(response, 413, "SIZE_INVALID");
-  } else if (const auto subject = rest_after(request.path, "/referrers/")) {
+  } else if (const auto subject = split(request.path, "/referrers/")) {
     handle_referrers(*subject, recorded, response);
-  } else if (const auto upload = rest_after(request.path, "/blobs/uploads/")) {
+  } else if (const auto upload = split(request.path, "/blobs/uploads/")) {
     handle_upload(*upload, request, response, fault);
-  } else if (const auto digest = rest_after(request.path, "/blobs/")) {
-    handle_blob(*digest, recorded, response, !fault || fault->kind != Fault::Kind::kNoRange);
-  } else if (const auto reference = rest_after(request.path, "/manifests/")) {
-    handle_manifest(*reference, request, response, fault && fault->kind == Fault::Kind::kForget);
+  } else if (const auto blob = split(request.path, "/blobs/")) {
+    handle_blob(*blob, recorded, response, !fault || fault->kind != Fault::Kind::kNoRange);
+  } else if (const auto manifest = split(request.path, "/manifests/")) {
+    handle_manifest(*manifest, request, response, fault && fault->kind == Fault::Kind::kForget);
   } else {
     answer_error(response, request.path == "/v2/" ? 200 : 404, "UNKNOWN");
   }
 }
 
-void FakeStore::handle_blob(const std::string& digest, const RecordedRequest& recorded,
-                            httplib::Response& response, bool ranges) {
-  const auto found = blobs.find(digest);
+void FakeStore::handle_blob(const Key& blob, const RecordedRequest& recorded, httplib::Response& response,
+                            bool ranges) {
+  const auto found = blobs.find(key(blob.first, blob.second));
   if (found == blobs.end()) return answer_error(response, 404, "BLOB_UNKNOWN");
   std::string content = found->second;
   response.status = 200;
@@ -75,25 +76,27 @@ void FakeStore::handle_blob(const std::string& digest, const RecordedRequest& re
   response.set_content(content, "application/octet-stream");
 }
 
-void FakeStore::handle_manifest(const std::string& reference, const httplib::Request& request,
+void FakeStore::handle_manifest(const Key& manifest, const httplib::Request& request,
                                 httplib::Response& response, bool forget) {
+  const auto& [repository, reference] = manifest;
+  const Key named = key(repository, reference);
   if (request.method == "PUT") {
     const Manifest stored{request.get_header_value("Content-Type"), request.body};
     const std::string digest = Digest::of(request.body).text();
     const std::string expected = request.get_header_value("If-Match");
-    if (!expected.empty() && (!manifests.contains(reference) || expected != etag_of(manifests[reference]))) {
+    if (!expected.empty() && (!manifests.contains(named) || expected != etag_of(manifests[named]))) {
       return answer_error(response, 412, "MANIFEST_INVALID");
     }
-    if (options_.checks_manifests && !has_all_blobs(request.body)) {
+    if (options_.checks_manifests && !has_all_parts(repository, request.body)) {
       return answer_error(response, 400, "MANIFEST_BLOB_UNKNOWN");
     }
-    if (!forget) manifests[reference] = manifests[digest] = stored;
+    if (!forget) manifests[named] = manifests[key(repository, digest)] = stored;
     response.status = 201;
     const auto subject = subject_of(request.body);
     if (options_.referrers_page > 0 && subject) response.set_header("OCI-Subject", *subject);
     return response.set_header("Docker-Content-Digest", digest);
   }
-  const auto found = manifests.find(reference);
+  const auto found = manifests.find(named);
   if (found == manifests.end()) return answer_error(response, 404, "MANIFEST_UNKNOWN");
   response.status = 200;
   response.set_header("Docker-Content-Digest", Digest::of(found->second.content).text());
@@ -101,22 +104,27 @@ void FakeStore::handle_manifest(const std::string& reference, const httplib::Req
   response.set_content(found->second.content, found->second.media_type.c_str());
 }
 
-bool FakeStore::has_all_blobs(const std::string& manifest) const {
+/// A subject need not be there.
+bool FakeStore::has_all_parts(const std::string& repository, const std::string& manifest) const {
+  const auto subject = subject_of(manifest);
   for (size_t at = manifest.find("sha256:"); at != std::string::npos; at = manifest.find("sha256:", at + 1)) {
-    if (!blobs.contains(manifest.substr(at, 71))) return false;
+    const Key part = key(repository, manifest.substr(at, 71));
+    if (part.second != subject && !blobs.contains(part) && !manifests.contains(part)) return false;
   }
   return true;
 }
 
-void FakeStore::handle_referrers(const std::string& subject, const RecordedRequest& recorded,
+void FakeStore::handle_referrers(const Key& subject, const RecordedRequest& recorded,
                                  httplib::Response& response) {
   if (options_.referrers_page == 0) return answer_error(response, 404, "UNSUPPORTED");
   size_t skip = 0;
   std::sscanf(recorded.query.c_str(), "skip=%zu", &skip);
   std::string entries;
   size_t count = 0;
-  for (const auto& [reference, stored] : manifests) {
-    if (!Digest::is_valid(reference) || subject_of(stored.content) != subject) continue;
+  for (const auto& [name, stored] : manifests) {
+    const auto& [repository, reference] = name;
+    if (name != key(subject.first, reference) || !Digest::is_valid(reference)) continue;
+    if (subject_of(stored.content) != subject.second) continue;
     if (count++ < skip || count > skip + options_.referrers_page) continue;
     entries += fmt::format(R"({}{{"mediaType":"{}","digest":"{}","size":{}}})", entries.empty() ? "" : ",",
                            stored.media_type, reference, stored.content.size());
@@ -141,13 +149,22 @@ void FakeStore::answer_upload(const std::string& id, const httplib::Request& req
   response.set_header("Range", fmt::format("0-{}", size == 0 ? 0 : size - 1));
 }
 
-void FakeStore::handle_upload(const std::string& id, const httplib::Request& request,
-                              httplib::Response& response, const std::optional<Fault>& fault) {
+/// A blob that is not there is offered an upload instead.
+void FakeStore::handle_mount(const Key& blob, const std::string& from, httplib::Response& response) {
+  const auto found = blobs.find(key(from, blob.second));
+  if (found == blobs.end()) return;
+  blobs[key(blob.first, blob.second)] = found->second;
+  response.status = 201;
+  response.set_header("Docker-Content-Digest", blob.second);
+}
+
+void FakeStore::handle_upload(const Key& upload, const httplib::Request& request, httplib::Response& response,
+                              const std::optional<Fault>& fault) {
+  const auto& [repository, id] = upload;
   if (request.method == "POST") {
-    const std::string mounted = request.get_param_value("mount");
-    if (options_.mounts && blobs.contains(mounted)) {
-      response.status = 201;
-      return response.set_header("Docker-Content-Digest", mounted);
+    if (options_.mounts) {
+      handle_mount({repository, request.get_param_value("mount")}, request.get_param_value("from"), response);
+      if (response.status == 201) return;
     }
     if (options_.min_chunk_bytes > 0)
       response.set_header("OCI-Chunk-Min-Length", std::to_string(options_.min_chunk_bytes));
@@ -162,6 +179,7 @@ void FakeStore::handle_upload(const std::string& id, const httplib::Request& req
   } else if (request.method == "GET") {
     answer_upload(id, request, 204, response);
   } else if (request.method == "PATCH") {
+    if (!options_.pieces) return answer_error(response, 405, "UNSUPPORTED");
     const bool partial = fault && fault->kind == Fault::Kind::kPartial;
     uploads[id] += partial ? request.body.substr(0, fault->bytes) : request.body;
     answer_upload(id, request, 202, response);
@@ -171,7 +189,7 @@ void FakeStore::handle_upload(const std::string& id, const httplib::Request& req
     const std::string digest = request.get_param_value("digest");
     if (Digest::of(content).text() != digest) return answer_error(response, 400, "DIGEST_INVALID");
     uploads.erase(id);
-    blobs[digest] = content;
+    blobs[key(repository, digest)] = content;
     response.status = 201;
     response.set_header("Docker-Content-Digest", digest);
   }

@@ -1,159 +1,39 @@
-// Conversions through a registry of which one request goes wrong: each request, in each way.
+// Conversions between registries of which requests go wrong: each request, in each way, and two at a time.
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <spdlog/spdlog.h>
 
-#include <nlohmann/json.hpp>
+#include <atomic>
+#include <map>
 #include <random>
+#include <thread>
 
-#include "convertor/tag_converter.h"
-#include "registry/http_repository.h"
-#include "tests/support/fake_registry.h"
-#include "tests/support/streams.h"
-#include "tests/support/tar_builder.h"
-#include "tests/unit/convertor/layout_image.h"
+#include "common/digest.h"
+#include "tests/unit/convertor/fault_world.h"
 
 namespace obd::convertor {
 namespace {
 
-using std::chrono::milliseconds;
-using test::FakeRegistry;
 using test::Fault;
-using test::TarBuilder;
 using testing::HasSubstr;
 using testing::Not;
-using Json = nlohmann::ordered_json;
-
-const std::string kPassword = "pa55word";
-const std::string kToken = "t0ken-of-the-issuer";
-
-/// Noise, so that layers have a body to break in.
-std::string noise(size_t bytes) {
-  std::minstd_rand random(7);
-  std::string result(bytes, '\0');
-  for (char& c : result) c = static_cast<char>(random() >> 8);
-  return result;
-}
-
-/// The image that all conversions read, made once.
-class SourceImage {
- public:
-  SourceImage() {
-    const test::Bytes lower = TarBuilder().directory("etc").file("etc/a", noise(200'000)).end().bytes();
-    const test::Bytes upper = TarBuilder().file("etc/.wh.a", "").file("etc/c", "c").end().bytes();
-    images_.add_image({{lower, {}}, {upper, {}}}, "in");
-    manifest_ = images_.manifest("in");
-    const Json document = Json::parse(manifest_);
-    add(document["config"]);
-    for (const Json& layer : document["layers"]) add(layer);
-  }
-  const std::string& manifest() const { return manifest_; }
-  const std::map<std::string, std::string>& blobs() const { return blobs_; }
-
- private:
-  void add(const Json& descriptor) {
-    const std::string digest = descriptor["digest"];
-    blobs_[digest] = images_.blob(Digest::parse(digest));
-  }
-
-  LayoutImages images_;
-  std::string manifest_;
-  std::map<std::string, std::string> blobs_;
-};
-
-/// A registry that wants tokens of an issuer and keeps the source's blobs at a storage service; and a host
-/// that is none of its business.
-class World {
- public:
-  explicit World(const SourceImage& source) {
-    issuer.serve("/token",
-                 [](const auto&) { return fmt::format(R"({{"token":"{}","expires_in":300}})", kToken); });
-    registry = std::make_unique<FakeRegistry>(FakeRegistry::Options{
-        .token_realm = fmt::format("http://{}/token", issuer.authority()), .checks_manifests = true});
-    registry->grant(kToken);
-    registry->put_manifest("in", std::string(registry::media_type::kOciManifest), source.manifest());
-    for (const auto& [digest, content] : source.blobs()) {
-      const std::string path = "/v2/acme/app/blobs/" + digest;
-      storage.put_blob(digest, content);
-      registry->redirect("GET", path, fmt::format("http://{}{}?signature=s3cret", storage.authority(), path));
-    }
-  }
-
-  /// What went wrong; empty if nothing did.
-  std::string convert() {
-    const test::TemporaryDirectory work;
-    registry::HttpRepository::Options http;
-    http.work_directory = work.path();
-    http.spool_memory_bytes = 1 << 20;
-    http.client.credential = registry::Credential{"user", kPassword};
-    http.client.plain_http = true;
-    http.client.retry = {.tries = 3,
-                         .first_delay = milliseconds(1),
-                         .max_delay = milliseconds(2),
-                         .max_retry_after = milliseconds(5),
-                         .settle = milliseconds(1)};
-    http.client.transport.stall_timeout = milliseconds(250);
-    http.client.transport.commit_timeout = milliseconds(250);
-    registry::HttpRepository repository(registry::parse_repository_name(registry->authority() + "/acme/app"),
-                                        std::move(http));
-    blockfs::WorkerPool pool(1);
-    ProgressBoard progress;
-    const ConvertOptions options{.vsize_gib = 1, .work_directory = work.path() / "work"};
-    const Workshop workshop{
-        .source = repository, .target = repository, .pool = pool, .progress = progress, .options = options};
-    try {
-      convert_reference(workshop, "in", "out", {});
-    } catch (const Error& error) {
-      EXPECT_NE(error.exit_code(), ExitCode::kInternal) << error.what();
-      return error.what();
-    }
-    return {};
-  }
-
-  /// Whether the tag is there, and then is right; nobody but the issuer has seen a password, or anybody but
-  /// the registry a token.
-  bool check(const std::string& expected) const {
-    for (const FakeRegistry* host : {&storage, &elsewhere}) {
-      for (const auto& request : host->requests())
-        EXPECT_EQ(request.header("authorization"), "") << request.path;
-    }
-    for (const auto& request : registry->requests()) {
-      EXPECT_THAT(request.header("authorization"), Not(HasSubstr("Basic")));
-    }
-    const auto manifest = registry->manifest("out");
-    if (!manifest) return false;
-    EXPECT_EQ(Digest::of(*manifest).text(), expected);
-    const Json document = Json::parse(*manifest);
-    std::vector<Json> descriptors = document["layers"];
-    descriptors.push_back(document["config"]);
-    for (const Json& descriptor : descriptors) {
-      const std::string digest = descriptor["digest"];
-      const auto blob = registry->blob(digest);
-      EXPECT_TRUE(blob) << digest;
-      EXPECT_EQ(Digest::of(blob.value_or("")).text(), digest);
-    }
-    return true;
-  }
-
-  FakeRegistry issuer;
-  FakeRegistry storage;
-  FakeRegistry elsewhere;
-  std::unique_ptr<FakeRegistry> registry;
-};
 
 struct Way {
   std::string name;
-  std::function<Fault(const World&)> fault;
+  std::function<Fault(const World&, const World::Host&)> fault;
   /// One such failure is mended, whatever it hits.
   bool harmless = false;
+  /// It takes time, but no work.
+  bool slow = false;
 };
 
 std::vector<Way> ways() {
   using Kind = Fault::Kind;
   std::vector<Way> result;
   const auto add = [&](std::string name, Fault fault, bool harmless = false) {
-    result.push_back({std::move(name), [fault](const World&) { return fault; }, harmless});
+    const bool slow = fault.kind == Kind::kSilent || fault.kind == Kind::kStall;
+    result.push_back({std::move(name), [fault](const auto&, const auto&) { return fault; }, harmless, slow});
   };
   for (const int status : {400, 401, 403, 404, 405, 416})
     add(fmt::format("Status{}", status), {.status = status});
@@ -161,21 +41,16 @@ std::vector<Way> ways() {
     add(fmt::format("Status{}", status), {.status = status}, true);
   }
   result.push_back(
-      {"ExpiredToken",
-       [](const World& world) {
-         return Fault{
-             .status = 401,
-             .headers = {{"WWW-Authenticate", fmt::format("Bearer realm=\"http://{}/token\",service=\"fake\"",
-                                                          world.issuer.authority())}}};
-       },
-       false});
-  result.push_back({"RedirectElsewhere",
-                    [](const World& world) {
+      {"ExpiredToken", [](const World&, const World::Host& host) {
+         return Fault{.status = 401,
+                      .headers = {{"WWW-Authenticate",
+                                   fmt::format("Bearer realm=\"{}\",service=\"fake\"", host.token_realm)}}};
+       }});
+  result.push_back({"RedirectElsewhere", [](const World& world, const World::Host&) {
                       return Fault{.status = 307,
                                    .headers = {{"Location", fmt::format("http://{}/v2/x/blobs/uploads/",
-                                                                        world.elsewhere.authority())}}};
-                    },
-                    false});
+                                                                        world.elsewhere().authority())}}};
+                    }});
   const std::string other = Digest::of("other").text();
   add("Reset", {.kind = Kind::kReset}, true);
   add("ResetAfterwards", {.kind = Kind::kResetAfter}, true);
@@ -199,85 +74,147 @@ std::vector<Way> ways() {
   return result;
 }
 
-const SourceImage& source() {
-  static const SourceImage image;
-  return image;
-}
-
-class FaultSweep : public testing::TestWithParam<Way> {
- protected:
-  /// What a conversion gives when nothing goes wrong.
-  struct Clean {
-    std::string digest;
-    size_t at_registry = 0;
-    size_t at_storage = 0;
-    size_t at_issuer = 0;
-  };
-  static void SetUpTestSuite() { spdlog::set_level(spdlog::level::off); }
-  static void TearDownTestSuite() { spdlog::set_level(spdlog::level::info); }
-
-  static const Clean& clean() {
-    static const Clean result = [] {
-      World world(source());
-      EXPECT_EQ(world.convert(), "");
-      return Clean{.digest = Digest::of(world.registry->manifest("out").value_or("")).text(),
-                   .at_registry = world.registry->requests().size(),
-                   .at_storage = world.storage.requests().size(),
-                   .at_issuer = world.issuer.requests().size()};
-    }();
-    return result;
-  }
-
-  void run(World& world) {
-    const std::string failure = world.convert();
-    const bool tagged = world.check(clean().digest);
-    if (failure.empty()) {
-      EXPECT_TRUE(tagged);
-      return;
-    }
-    if (GetParam().harmless) ADD_FAILURE() << "not mended: " << failure;
-    for (const std::string& secret : {kPassword, kToken, std::string("s3cret")}) {
-      EXPECT_THAT(failure, Not(HasSubstr(secret)));
-    }
-    EXPECT_LT(failure.size(), 2000u);
-    // A damaged layer may be noticed first by who unpacks it.
-    EXPECT_THAT(failure, testing::AnyOf(HasSubstr("127.0.0.1:"), HasSubstr("layer ")))
-        << "it says what failed";
-  }
+/// What a conversion of the scene gives when nothing goes wrong.
+struct Clean {
+  std::string digest;
+  std::vector<size_t> requests;  // by host
 };
 
-TEST_P(FaultSweep, EndsInTheRightImageOrInAClearError) {
-  ASSERT_GE(clean().at_registry, 12u);
-  ASSERT_GE(clean().at_storage, 3u);
-  ASSERT_GE(clean().at_issuer, 2u);
-  const auto sweep = [&](const std::string& host, size_t requests, const auto& registry_of) {
-    for (size_t n = 0; n < requests; ++n) {
-      SCOPED_TRACE(fmt::format("request {} at the {}", n, host));
-      World world(source());
-      registry_of(world).fail_request(n, GetParam().fault(world));
-      run(world);
-    }
-  };
-  sweep("registry", clean().at_registry, [](World& world) -> FakeRegistry& { return *world.registry; });
-  sweep("storage", clean().at_storage, [](World& world) -> FakeRegistry& { return world.storage; });
-  sweep("issuer", clean().at_issuer, [](World& world) -> FakeRegistry& { return world.issuer; });
+const Clean& clean(const Scene& scene) {
+  static std::map<std::string, Clean> known;
+  const auto found = known.find(scene.name);
+  if (found != known.end()) return found->second;
+  World world(scene);
+  EXPECT_EQ(world.convert(), "");
+  Clean result{.digest = world.tagged().value_or(""), .requests = {}};
+  world.check_lists(result.digest);
+  world.check_secrets();
+  for (const World::Host& host : world.hosts()) {
+    result.requests.push_back(host.server->requests().size() - host.earlier);
+  }
+  return known.emplace(scene.name, std::move(result)).first->second;
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, FaultSweep, testing::ValuesIn(ways()),
+void expect_clear(const std::string& failure) {
+  for (const std::string& secret : World::secrets()) EXPECT_THAT(failure, Not(HasSubstr(secret)));
+  EXPECT_LT(failure.size(), 2000u);
+  // A damaged layer may be noticed first by who unpacks it.
+  EXPECT_THAT(failure, testing::AnyOf(HasSubstr("127.0.0.1:"), HasSubstr("layer "))) << "it says what failed";
+}
+
+/// Converts: to the right image, or to a clear error and nothing that leads nowhere. Returns what went wrong.
+std::string convert_and_check(World& world, const Scene& scene) {
+  const std::string failure = world.convert();
+  const auto tagged = world.tagged();
+  EXPECT_EQ(tagged.value_or(clean(scene).digest), clean(scene).digest);
+  world.check_lists(tagged);
+  world.check_secrets();
+  if (failure.empty()) {
+    EXPECT_TRUE(tagged);
+  } else {
+    expect_clear(failure);
+  }
+  return failure;
+}
+
+/// What failed is found in order by the next run.
+void expect_next_run_works(World& world, const Scene& scene) {
+  for (const World::Host& host : world.hosts()) host.server->forget_faults();
+  EXPECT_EQ(world.convert(), "");
+  EXPECT_EQ(world.tagged(), clean(scene).digest);
+  world.check_lists(clean(scene).digest);
+}
+
+template <class Param>
+class QuietTest : public testing::TestWithParam<Param> {
+ protected:
+  static void SetUpTestSuite() { spdlog::set_level(spdlog::level::off); }
+  static void TearDownTestSuite() { spdlog::set_level(spdlog::level::info); }
+};
+
+using FaultSweep = QuietTest<std::tuple<Scene, Way>>;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+/// There a conversion takes several times as long: every so-maniest request has to do.
+constexpr size_t kStride = 4;
+#else
+constexpr size_t kStride = 1;
+#endif
+
+void fail_one(const Scene& scene, const Way& way, size_t host, size_t n) {
+  World world(scene);
+  const World::Host& victim = world.hosts()[host];
+  SCOPED_TRACE(fmt::format("request {} at the {}", n, victim.name));
+  victim.server->fail_request(victim.earlier + n, way.fault(world, victim));
+  const std::string failure = convert_and_check(world, scene);
+  if (failure.empty()) return;
+  if (way.harmless) ADD_FAILURE() << "not mended: " << failure;
+  expect_next_run_works(world, scene);
+}
+
+TEST_P(FaultSweep, EndsInTheRightImageOrInAClearError) {
+  const auto& [scene, way] = GetParam();
+  std::vector<std::pair<size_t, size_t>> victims;  // host and request
+  for (size_t host = 0; host < clean(scene).requests.size(); ++host) {
+    for (size_t n = 0; n < clean(scene).requests[host]; ++n) victims.emplace_back(host, n);
+  }
+  std::atomic<size_t> next = std::hash<std::string>()(way.name) % kStride;
+  const auto work = [&, &the_scene = scene, &the_way = way] {
+    for (size_t i = next.fetch_add(kStride); i < victims.size(); i = next.fetch_add(kStride)) {
+      fail_one(the_scene, the_way, victims[i].first, victims[i].second);
+    }
+  };
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < (way.slow ? 8 : 1); ++i) threads.emplace_back(work);
+}
+
+std::string name_of(const testing::TestParamInfo<std::tuple<Scene, Way>>& info) {
+  return std::get<0>(info.param).name + std::get<1>(info.param).name;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FaultSweep,
+                         testing::Combine(testing::ValuesIn(scenes()), testing::ValuesIn(ways())), name_of);
+
+using TwoFaults = QuietTest<Scene>;
+
+TEST_P(TwoFaults, EndInTheRightImageOrInAClearError) {
+  const Scene& scene = GetParam();
+  const auto seed = static_cast<unsigned>(testing::UnitTest::GetInstance()->random_seed());
+  std::mt19937 random(seed);
+  const auto below = [&](size_t bound) {
+    return std::uniform_int_distribution<size_t>(0, bound - 1)(random);
+  };
+  const std::vector<Way> all = ways();
+  for (int round = 0; round < 40; ++round) {
+    World world(scene);
+    std::string plan = fmt::format("seed {}, round {}", seed, round);
+    for (int i = 0; i < 2; ++i) {
+      const size_t host = below(clean(scene).requests.size());
+      const World::Host& victim = world.hosts()[host];
+      const Way& way = all[below(all.size())];
+      const size_t n = below(clean(scene).requests[host]);
+      plan += fmt::format("; request {} at the {}: {}", n, victim.name, way.name);
+      victim.server->fail_request(victim.earlier + n, way.fault(world, victim));
+    }
+    SCOPED_TRACE(plan);
+    if (!convert_and_check(world, scene).empty()) expect_next_run_works(world, scene);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, TwoFaults, testing::ValuesIn(scenes()),
                          [](const auto& instance) { return instance.param.name; });
 
 TEST(FinishedLayers, AreKeptWhenALaterOneFails) {
-  const SourceImage source;
-  World world(source);
-  const std::string upper = Json::parse(source.manifest())["layers"][1]["digest"];
-  world.storage.put_blob(upper, "damaged");
+  World world(scenes().front());
+  const auto& [upper, content] = source_layers().back();
+  world.storage().put_blob(upper, "damaged");
   EXPECT_THAT(world.convert(), HasSubstr("layer 2"));
-  EXPECT_FALSE(world.registry->manifest("out"));
-  EXPECT_EQ(world.registry->requests("PATCH", "").size(), 1u);
-  EXPECT_EQ(world.registry->open_uploads(), 0u);
-  world.storage.put_blob(upper, source.blobs().at(upper));
+  EXPECT_FALSE(world.tagged());
+  EXPECT_EQ(world.target().requests("PATCH", "").size(), 1u);
+  EXPECT_EQ(world.target().open_uploads(), 0u);
+  world.storage().put_blob(upper, content);
   EXPECT_EQ(world.convert(), "");
-  EXPECT_EQ(world.registry->requests("PATCH", "").size(), 2u);
+  EXPECT_EQ(world.target().requests("PATCH", "").size(), 2u);
 }
 
 }  // namespace

@@ -318,7 +318,7 @@ TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
           farm_.put(row, Digest::parse(row.digest), size / 2);
           break;
         case 4:
-          farm_.put(row, Digest::parse(row.digest), size + 1'000'000);
+          farm_.put(row, Digest::parse(row.digest), size / 2 + 1'000'000);
           break;
         case 5:
           farm_.put(row, Digest::parse(row.digest), INT64_MAX);

@@ -121,6 +121,23 @@ TEST_F(ObdctlOnIndexes, InspectShowsEveryImage) {
   EXPECT_EQ(source.lines("foreign_layer").size(), 2u) << source.out;
 }
 
+TEST_F(ObdctlOnIndexes, InspectListsWhatRefersToTheIndexAndItsImages) {
+  add_two_platforms("in");
+  EXPECT_THAT(obdctl("inspect", "in", {"--referrers"}).out, HasSubstr("0 referrers of sha256:"));
+  convert("in", "out", {"--referrer"});
+  const Result result = obdctl("inspect", "in", {"--referrers", "--json"});
+  const auto lines = result.lines("referrer");
+  ASSERT_EQ(lines.size(), 3u) << result.out;
+  std::vector<std::string> expected = {images_.repository().pull_manifest("out", {}).digest.text()};
+  for (const Descriptor& entry : entries("out")) expected.push_back(entry.digest.text());
+  std::vector<std::string> found;
+  for (const auto& line : lines) found.push_back(line["digest"]);
+  EXPECT_THAT(found, testing::UnorderedElementsAreArray(expected));
+  EXPECT_THAT(obdctl("inspect", "in", {"--referrers"}).out,
+              HasSubstr("application/vnd.containerd.overlaybd.native.v1+json"));
+  EXPECT_EQ(run(obdctl_main, {"inspect", "--referrers", "a-file"}).code, 2);
+}
+
 TEST_F(ObdctlOnIndexes, VerifyTakesAllImagesAndNamesTheBadOne) {
   add_two_platforms("in");
   convert("in", "out");

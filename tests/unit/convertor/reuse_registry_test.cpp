@@ -1,0 +1,223 @@
+// A farm that shares a database and a registry of several repositories: what one has is mounted into another.
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include <map>
+#include <random>
+#include <set>
+
+#include "registry/http_repository.h"
+#include "tests/support/fake_registry.h"
+#include "tests/support/streams.h"
+#include "tests/support/tar_builder.h"
+#include "tests/unit/convertor/farm.h"
+
+namespace obd::convertor {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+using test::FakeRegistry;
+using test::TarBuilder;
+
+const std::vector<std::string> kRepositories = {"acme/one", "acme/two", "acme/three"};
+
+SourceLayer layer(size_t number) {
+  const std::string name = std::to_string(number);
+  return {TarBuilder()
+              .directory("d")
+              .file("d/" + name, std::string(4000 + 2000 * number, static_cast<char>('a' + number)))
+              .file("d/.wh." + std::to_string((number + 1) % 4), "")
+              .end()
+              .bytes(),
+          {}};
+}
+
+class SharedRegistry : public testing::Test {
+ protected:
+  SharedRegistry() {
+    // A base layer is what any conversion makes of its lowest layer.
+    source_.add_image({layer(9)}, "base");
+    LayoutImages made;
+    const ConvertResult base = convertor::convert(
+        {.source = source_, .target = made, .work_directory = work_.path() / "w", .reference = "base"});
+    base_ = work_.path() / "base.obd";
+    fs::copy(made.blob_path(base.images.at(0).layers.at(0).converted.digest), base_);
+  }
+
+  std::string add(const std::vector<size_t>& numbers) {
+    std::string tag = "image";
+    std::vector<SourceLayer> layers;
+    for (const size_t number : numbers) {
+      tag += std::to_string(number);
+      layers.push_back(layer(number));
+    }
+    source_.add_image(layers, tag);
+    return tag;
+  }
+  ConvertResult convert(const std::string& reference, const std::string& repository,
+                        ConvertOptions options = {}) {
+    registry::HttpRepository target(
+        registry::parse_repository_name(fmt::format("{}/{}", registry_.authority(), repository)),
+        {.client = {.plain_http = true,
+                    .retry = {.tries = 2, .first_delay = milliseconds(1), .settle = milliseconds(1)}},
+         .work_directory = work_.path(),
+         .spool_memory_bytes = 1 << 20});
+    const auto records = memory_->open();
+    blockfs::WorkerPool pool(2);
+    ProgressBoard progress;
+    options.vsize_gib = options.vsize_gib == ConvertOptions().vsize_gib ? 1 : options.vsize_gib;
+    options.work_directory = work_.path() / "work";
+    const Workshop workshop{.source = source_.repository(),
+                            .target = target,
+                            .pool = pool,
+                            .progress = progress,
+                            .options = std::move(options),
+                            .records = records.get()};
+    return convert_reference(workshop, reference, "out", {});
+  }
+  /// What a conversion gives that finds nothing.
+  Digest cold(const std::string& reference, const ConvertOptions& options) {
+    LayoutImages target;
+    return convertor::convert({.source = source_,
+                               .target = target,
+                               .work_directory = work_.path() / "cold",
+                               .reference = reference,
+                               .options = options})
+        .root.digest;
+  }
+  /// Whether all that the tag leads to is there.
+  void expect_whole(const std::string& repository) {
+    const auto bytes = registry_.manifest("out", repository);
+    ASSERT_TRUE(bytes);
+    const ImageManifest manifest =
+        parse_manifest({std::string(registry::media_type::kOciManifest), *bytes, Digest::of(*bytes)});
+    std::vector<Descriptor> parts = manifest.layers;
+    parts.push_back(manifest.config);
+    for (const Descriptor& part : parts) {
+      const auto blob = registry_.blob(part.digest.text(), repository);
+      ASSERT_TRUE(blob) << part.digest.text();
+      if (cut_off_.contains(part.digest.text())) continue;
+      EXPECT_EQ(Digest::of(*blob), part.digest);
+    }
+  }
+
+  FakeRegistry registry_{{.separate_repositories = true, .checks_manifests = true}};
+  LayoutImages source_;
+  test::TemporaryDirectory work_;
+  std::unique_ptr<Memory> memory_ = make_database_memory(work_.path());
+  fs::path base_;
+  /// Blobs that the registry itself has spoiled: of a whole image that is known, only the topmost is looked
+  /// at.
+  std::set<std::string> cut_off_;
+};
+
+TEST_F(SharedRegistry, AnImageOfAnotherRepositoryIsMountedWhole) {
+  const std::string tag = add({0, 1, 2});
+  const ConvertResult first = convert(tag, "acme/one");
+  const size_t before = registry_.requests().size();
+  const ConvertResult other = convert(tag, "acme/two");
+  EXPECT_EQ(other.root.digest, first.root.digest);
+  EXPECT_EQ(other.reuse.manifests, 1u);
+  EXPECT_TRUE(registry_.requests("PATCH", "acme/two").empty());
+  EXPECT_LE(registry_.requests().size() - before, 10u);
+  expect_whole("acme/two");
+  EXPECT_EQ(memory_->rows().size(), 8u) << "three layers and a manifest in each";
+}
+
+TEST_F(SharedRegistry, WhatCannotBeMountedIsMade) {
+  const std::string tag = add({0, 1, 2});
+  const ConvertResult first = convert(tag, "acme/one");
+  registry_.remove_blob(first.images.at(0).layers.at(1).converted.digest.text(), "acme/one");
+  const ConvertResult other = convert(tag, "acme/two");
+  EXPECT_EQ(other.root.digest, first.root.digest);
+  EXPECT_EQ(other.reuse.manifests, 0u);
+  EXPECT_EQ(other.reuse.layers, 1u);
+  expect_whole("acme/two");
+}
+
+TEST_F(SharedRegistry, WhatTheSourceLacksIsNotMounted) {
+  const std::string tag = add({0, 1});
+  convert(tag, "acme/one");
+  const auto image = parse_manifest(source_.repository().pull_manifest(tag, {}));
+  fs::remove(source_.blob_path(image.layers.at(0).digest));
+  EXPECT_THROW(convert(tag, "acme/two"), Error);
+  EXPECT_TRUE(registry_.requests("POST", "acme/two").empty());
+}
+
+TEST_F(SharedRegistry, ManifestOfWhatIsMadeOtherwiseTodayIsNotTaken) {
+  const std::string tag = add({0, 1});
+  const ConvertResult first = convert(tag, "acme/one");
+  const ConvertResult other = convert(add({0, 2}), "acme/one");
+  for (dedupdb::Row row : memory_->rows()) {
+    if (row.table != dedupdb::Table::kManifests) continue;
+    row.digest = other.root.digest.text();
+    memory_->put(row);
+  }
+  const ConvertResult again = convert(tag, "acme/two");
+  EXPECT_EQ(again.root.digest, first.root.digest);
+  EXPECT_EQ(again.reuse.manifests, 0u);
+  EXPECT_EQ(again.reuse.layers, 2u);
+}
+
+/// Random images that share layers, converted with random options into random repositories, where rows and
+/// blobs get lost, are cut off, or lie at random.
+TEST_F(SharedRegistry, NoMixOfRowsAndBlobsGivesAWrongImage) {
+  const auto seed = static_cast<unsigned>(testing::UnitTest::GetInstance()->random_seed());
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed);
+  const auto below = [&](size_t bound) {
+    return std::uniform_int_distribution<size_t>(0, bound - 1)(random);
+  };
+  const std::vector<ConvertOptions> all_options = {{},
+                                                   {.mkfs = false, .base_layer = base_},
+                                                   {.vsize_gib = 2},
+                                                   {.zfile = {.algorithm = blockfs::Algorithm::kZstd}},
+                                                   {.oci = true, .referrer = true}};
+  std::map<std::pair<std::string, size_t>, Digest> expected;
+  const auto disturb = [&](const std::vector<dedupdb::Row>& rows) {
+    dedupdb::Row row = rows[below(rows.size())];
+    const dedupdb::Row& other = rows[below(rows.size())];
+    switch (below(8)) {
+      case 0:
+        return memory_->remove(row);
+      case 1:  // right key, wrong blob
+        row.digest = other.digest;
+        row.size = other.size;
+        return memory_->put(row);
+      case 2:  // another size
+        row.size = below(2) == 0 ? row.size / 2 : row.size + 1'000'000;
+        return memory_->put(row);
+      case 3:  // a repository that does not have it
+        row.place.repo = kRepositories[below(kRepositories.size())];
+        return memory_->put(row);
+      case 4:
+        return registry_.remove_blob(row.digest, row.place.repo);
+      case 5:  // cut off
+        if (const auto content = registry_.blob(row.digest, row.place.repo)) {
+          registry_.put_blob(row.digest, content->substr(0, content->size() / 2), row.place.repo);
+          cut_off_.insert(row.digest);
+        }
+        return;
+      default:
+        return;
+    }
+  };
+  for (int round = 0; round < 40; ++round) {
+    const size_t way = below(2) == 0 ? 0 : below(all_options.size());
+    std::vector<size_t> numbers;
+    for (size_t count = 1 + below(4); numbers.size() < count;) numbers.push_back(below(3));
+    const std::string tag = add(numbers);
+    const std::string& repository = kRepositories[below(kRepositories.size())];
+    if (!expected.contains({tag, way})) expected[{tag, way}] = cold(tag, all_options[way]);
+    const auto rows = memory_->rows();
+    for (size_t times = rows.empty() ? 0 : below(4); times > 0; --times) disturb(rows);
+    ASSERT_EQ(convert(tag, repository, all_options[way]).root.digest, (expected[{tag, way}]))
+        << tag << " in round " << round << ", options " << way << ", " << repository;
+    expect_whole(repository);
+  }
+}
+
+}  // namespace
+}  // namespace obd::convertor
