@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <functional>
@@ -65,11 +66,13 @@ int run_tool(std::string_view program, Io& io, const std::function<ExitCode(Run&
 /// they were, without the program's name.
 int run_main(int argc, char** argv, int (*tool_main)(const std::vector<std::string>& args, Io io));
 
-/// While it lives, SIGINT and SIGTERM ask `stop` to stop (exit code 130 or 143); a second signal ends the
-/// process at once. Make it before other threads: they inherit the signal mask.
+/// While it lives, SIGINT and SIGTERM ask `stop` to stop (exit code 130 or 143). A second signal ends the
+/// process at once, and so does `patience` after the first one: a database that hangs cannot be interrupted.
+/// Make it before other threads: they inherit the signal mask.
 class SignalWatch {
  public:
-  explicit SignalWatch(std::shared_ptr<StopRequest> stop);
+  explicit SignalWatch(std::shared_ptr<StopRequest> stop,
+                       std::chrono::milliseconds patience = std::chrono::seconds(5));
   ~SignalWatch();
   SignalWatch(const SignalWatch&) = delete;
   SignalWatch& operator=(const SignalWatch&) = delete;
@@ -78,6 +81,7 @@ class SignalWatch {
   void watch();
 
   std::shared_ptr<StopRequest> stop_;
+  const std::chrono::milliseconds patience_;
   sigset_t previous_mask_{};
   UniqueFd signals_;
   UniqueFd wake_;  // readable when the watch is to end

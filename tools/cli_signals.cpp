@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <optional>
 
 #include "tools/cli.h"
 
@@ -27,7 +28,8 @@ ExitCode StopRequest::reason() const {
 
 // Signals are read from a descriptor by a thread of ours: no handler runs, so nothing has to be
 // async-signal-safe.
-SignalWatch::SignalWatch(std::shared_ptr<StopRequest> stop) : stop_(std::move(stop)) {
+SignalWatch::SignalWatch(std::shared_ptr<StopRequest> stop, std::chrono::milliseconds patience)
+    : stop_(std::move(stop)), patience_(patience) {
   sigset_t wanted;
   ::sigemptyset(&wanted);
   ::sigaddset(&wanted, SIGINT);
@@ -49,15 +51,19 @@ SignalWatch::~SignalWatch() {
 
 void SignalWatch::watch() {
   std::array<pollfd, 2> ready{pollfd{signals_.get(), POLLIN, 0}, pollfd{wake_.get(), POLLIN, 0}};
-  for (bool asked = false;;) {
-    if (::poll(ready.data(), ready.size(), -1) < 0) continue;  // EINTR
+  int timeout = -1;
+  for (std::optional<ExitCode> asked;;) {
+    const int count = ::poll(ready.data(), ready.size(), timeout);
+    if (count == 0) ::_exit(static_cast<int>(asked.value()));
+    if (count < 0) continue;  // EINTR
     if (ready[1].revents != 0) return;
     signalfd_siginfo info{};
     if (::read(signals_.get(), &info, sizeof info) != sizeof info) continue;
     const ExitCode code =
         info.ssi_signo == static_cast<uint32_t>(SIGTERM) ? ExitCode::kTerminated : ExitCode::kInterrupted;
     if (asked) ::_exit(static_cast<int>(code));
-    asked = true;
+    asked = code;
+    timeout = static_cast<int>(patience_.count());
     stop_->request(code);
   }
 }

@@ -167,5 +167,15 @@ TEST(SignalWatch, ASignalBecomesAStopRequest) {
   }
 }
 
+TEST(SignalWatchDeathTest, WhoDoesNotStopIsEnded) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto hang = [] {
+    const SignalWatch watch(std::make_shared<StopRequest>(), std::chrono::milliseconds(20));
+    ::kill(::getpid(), SIGTERM);
+    for (;;) ::pause();
+  };
+  EXPECT_EXIT(hang(), testing::ExitedWithCode(143), "");
+}
+
 }  // namespace
 }  // namespace obd::tools
