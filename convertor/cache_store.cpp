@@ -1,9 +1,9 @@
 #include "convertor/cache_store.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include "common/error.h"
+#include "common/log.h"
 #include "common/waiting.h"
 #include "convertor/cache_artifact.h"
 
@@ -50,7 +50,7 @@ CacheStore::State CacheStore::pull(const std::stop_token& stop) {
   } catch (const CacheVersionError&) {
     throw;
   } catch (const DataError& error) {
-    spdlog::warn("{} cannot be read and is begun anew: {}", name(), error.what());
+    log::warn("{} cannot be read and is begun anew: {}", name(), error.what());
   }
   return found;
 }
@@ -93,7 +93,7 @@ void CacheStore::put(const CacheRecord& record, const std::stop_token& stop) {
     const std::lock_guard exchange(exchange_);
     update(stop);
   } catch (const Error& error) {  // what is not saved now is saved later
-    spdlog::debug("{} not updated for now: {}", name(), error.what());
+    log::debug("{} not updated for now: {}", name(), error.what());
   }
 }
 

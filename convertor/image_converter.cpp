@@ -1,7 +1,6 @@
 #include "convertor/image_converter.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <deque>
@@ -13,6 +12,7 @@
 #include "blockfs/layer_stack.h"
 #include "blockfs/lsmt_format.h"
 #include "common/error.h"
+#include "common/log.h"
 #include "convertor/layer_output.h"
 #include "convertor/layer_source.h"
 
@@ -250,8 +250,8 @@ void ImageBuild::apply(size_t index) {
   }
   source->verify();
   if (const uint64_t skipped = pending->layer.applied.skipped_xattrs; skipped > 0) {
-    spdlog::warn("{}: {} extended attributes left out: Linux does not take them there", layer_name(index),
-                 skipped);
+    log::warn("{}: {} extended attributes left out: Linux does not take them there", layer_name(index),
+              skipped);
   }
   disk_->stack.push(pending->output->finish_index(layer_name(index)));
   pending->layer.uncompressed_bytes = pending->output->uncompressed_bytes();
@@ -322,8 +322,7 @@ void ImageBuild::publish(Pending& pending, std::stop_token stop) {
   pending.lease.reset();
   pending.layer.converted = layer_descriptor(blob, context_.media_types());
   if (options_.upload) pending.output->release_spool(workshop_.target.open_blob(blob));
-  spdlog::debug("{}: converted digest={} bytes={}", layer_name(pending.index), blob.digest.brief(),
-                blob.size);
+  log::debug("{}: converted digest={} bytes={}", layer_name(pending.index), blob.digest.brief(), blob.size);
   result_.layers.push_back(std::move(pending.layer));
   progress.publish_cpu = thread_cpu_nanoseconds() - cpu_before;
   progress.state = LayerProgress::State::kDone;

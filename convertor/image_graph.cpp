@@ -1,11 +1,11 @@
 #include "convertor/image_graph.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
 #include "common/error.h"
+#include "common/log.h"
 
 namespace obd::convertor {
 namespace {
@@ -73,7 +73,7 @@ GraphReader::Verdict GraphReader::read(registry::Manifest manifest, std::optiona
 }
 
 void GraphReader::skip(const Descriptor& child, std::string_view what) {
-  spdlog::warn("left out: {} is {}", child.digest.text(), what);
+  log::warn("left out: {} is {}", child.digest.text(), what);
   graph_.skipped.push_back(child.digest);
 }
 

@@ -1,7 +1,6 @@
 #include "convertor/reuse.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -9,6 +8,7 @@
 #include "blockfs/layer_trailer.h"
 #include "blockfs/lsmt_format.h"
 #include "common/error.h"
+#include "common/log.h"
 
 namespace obd::convertor {
 namespace {
@@ -57,8 +57,7 @@ auto Reuse::consult(Ask ask) -> std::optional<decltype(ask())> {
     if (required_) throw;
     ++failed_lookups_;
     if (!out_of_reach_.exchange(true)) {
-      spdlog::warn("going on without {}: nothing more is reused or recorded. {}", store_.name(),
-                   error.what());
+      log::warn("going on without {}: nothing more is reused or recorded. {}", store_.name(), error.what());
     }
     return std::nullopt;
   }
@@ -67,7 +66,7 @@ auto Reuse::consult(Ask ask) -> std::optional<decltype(ask())> {
 void Reuse::forget_layer(const dedupdb::Place& place, const dedupdb::Key& key, const Digest& digest,
                          const std::stop_token& stop) {
   ++stale_rows_;
-  spdlog::info("stale row removed repo={} key={} digest={}", place.repo, key.digest.brief(), digest.brief());
+  log::info("stale row removed repo={} key={} digest={}", place.repo, key.digest.brief(), digest.brief());
   consult([&] {
     store_.remove_layer(place, key, digest, stop);
     return true;
@@ -81,14 +80,14 @@ bool Reuse::is_layer(const LayerIdentity& identity, const registry::BlobId& blob
     return trailer.user_tag == identity.lineage && trailer.uuid == blockfs::lsmt_uuid(identity.chain_id) &&
            trailer.parent_uuid == identity.parent_uuid && trailer.virtual_bytes == identity.virtual_bytes;
   } catch (const DataError& error) {
-    spdlog::info("not reused blob={} cause=\"{}\"", blob.digest.brief(), error.what());
+    log::info("not reused blob={} cause=\"{}\"", blob.digest.brief(), error.what());
   } catch (const IoError& error) {  // a layout that lacks it
-    spdlog::info("not reused blob={} cause=\"{}\"", blob.digest.brief(), error.what());
+    log::info("not reused blob={} cause=\"{}\"", blob.digest.brief(), error.what());
   } catch (const NetworkError& error) {
     // A registry that is asked for what is beyond the end of a blob may break off instead of saying so.
     const bool is_missing = error.http_status() == 404 || error.http_status() == 410;
     if (!is_missing && target_.has_blob(blob, stop)) throw;
-    spdlog::info("not reused blob={} cause=\"{}\"", blob.digest.brief(), error.what());
+    log::info("not reused blob={} cause=\"{}\"", blob.digest.brief(), error.what());
   }
   return false;
 }
@@ -98,7 +97,7 @@ bool Reuse::mount(const registry::BlobId& blob, const std::string& repo, const s
   try {
     return target_.mount_blob(blob, repo, stop);
   } catch (const NetworkError& error) {
-    spdlog::info("not mounted blob={} from={} cause=\"{}\"", blob.digest.brief(), repo, error.what());
+    log::info("not mounted blob={} from={} cause=\"{}\"", blob.digest.brief(), repo, error.what());
     return false;
   }
 }
@@ -156,7 +155,7 @@ std::unique_ptr<dedupdb::Lease> Reuse::lease_layer(const Digest& chain_id, const
   const std::string name = fmt::format("{}\n{}\n{}", place_.host, chain_id.text(), options);
   auto lease = consult([&] { return store_.acquire(name, false, stop); });
   if (!lease || *lease || !wait) return lease ? std::move(*lease) : nullptr;
-  spdlog::warn("another converter makes the layer with chain ID {}: waiting for it", chain_id.brief());
+  log::warn("another converter makes the layer with chain ID {}: waiting for it", chain_id.brief());
   lease = consult([&] { return store_.acquire(name, true, stop); });
   return lease ? std::move(*lease) : nullptr;
 }
@@ -184,7 +183,7 @@ void Reuse::record_manifest(const Digest& source, const std::string& recipe, con
 void Reuse::forget_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,
                             const std::stop_token& stop) {
   ++stale_rows_;
-  spdlog::info("stale row removed source={} manifest={}", source.brief(), manifest.digest.brief());
+  log::info("stale row removed source={} manifest={}", source.brief(), manifest.digest.brief());
   consult([&] {
     store_.remove_manifest(place_, manifest_key(source, recipe), manifest.media_type, manifest.digest, stop);
     return true;

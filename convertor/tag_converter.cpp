@@ -1,13 +1,13 @@
 #include "convertor/tag_converter.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <atomic>
 #include <map>
 
 #include "common/error.h"
+#include "common/log.h"
 #include "common/stage_group.h"
 #include "convertor/image_graph.h"
 #include "convertor/image_reuse.h"
@@ -145,7 +145,7 @@ Descriptor GraphConverter::push_image(const SourceNode& node, const std::optiona
     if (!image.reused || !is_refusal(error)) throw;
     // What the store knows is no longer what the registry holds: make anew what is missing. Registries say
     // so in many ways.
-    spdlog::info("{}", error.what());
+    log::info("{}", error.what());
     if (image.recorded) {
       context_.reuse->forget_manifest(node.manifest.digest, context_.manifest_recipe(), image.manifest,
                                       stop_);
@@ -192,7 +192,7 @@ void GraphConverter::save_records() {
   try {
     if (context_.reuse && !context_.held) context_.reuse->save(stop_);
   } catch (const DbError& error) {  // the run has failed for another reason, which counts
-    spdlog::warn("{}", error.what());
+    log::warn("{}", error.what());
   }
 }
 

@@ -1,13 +1,13 @@
 #include "dedupdb/mysql_leases.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <charconv>
 
 #include "common/digest.h"
 #include "common/error.h"
+#include "common/log.h"
 #include "dedupdb/waiting.h"
 
 namespace obd::dedupdb {
@@ -103,7 +103,7 @@ void MysqlLeases::connect_if_needed() {
 }
 
 void MysqlLeases::drop_connection() noexcept {
-  if (!locks_.empty()) spdlog::warn("the connection that held {} leases is lost", locks_.size());
+  if (!locks_.empty()) log::warn("the connection that held {} leases is lost", locks_.size());
   locks_.clear();
   session_.reset();
 }

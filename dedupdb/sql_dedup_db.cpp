@@ -2,13 +2,13 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <charconv>
 #include <limits>
 
 #include "common/error.h"
+#include "common/log.h"
 #include "dedupdb/waiting.h"
 
 namespace obd::dedupdb {
@@ -77,7 +77,7 @@ bool matches(const Row& row, const RowFilter& filter) {
 
 bool is_usable(const Row& row) {
   if (Digest::is_valid(row.digest) && row.size >= 0) return true;
-  spdlog::warn("dedup database: a row for {} is malformed and not used", row.key);
+  log::warn("dedup database: a row for {} is malformed and not used", row.key);
   return false;
 }
 

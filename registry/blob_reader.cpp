@@ -1,7 +1,6 @@
 #include "registry/blob_reader.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/log.h"
 #include "common/stage_group.h"
 #include "registry/host_slots.h"
 #include "registry/range.h"
@@ -116,11 +116,11 @@ void ParallelReader::fetch_all(bool is_first, const std::stop_token& stop) {
       changed_.notify_all();
     }
   } catch (const RangesUnsupported& error) {
-    spdlog::debug("blob={} on one connection again cause=\"{}\"", blob_.digest.brief(), error.what());
+    log::debug("blob={} on one connection again cause=\"{}\"", blob_.digest.brief(), error.what());
     give_up();
   } catch (const NetworkError& error) {
     if (error.retryable() || error.http_status() == 0) throw;
-    spdlog::debug("blob={} on one connection again cause=\"{}\"", blob_.digest.brief(), error.what());
+    log::debug("blob={} on one connection again cause=\"{}\"", blob_.digest.brief(), error.what());
     give_up();
   }
 }
@@ -175,7 +175,7 @@ void read_blob(RegistryClient& client, const BlobId& blob, const BlobConsumer& c
   std::optional<HostSlot> slot(std::in_place, client.name().authority);
   uint64_t position = read_while_fast(client, blob, consume, stop);
   if (position == blob.size) return;
-  spdlog::debug("blob={} in parallel from byte {}", blob.digest.brief(), position);
+  log::debug("blob={} in parallel from byte {}", blob.digest.brief(), position);
   slot.reset();
   position = ParallelReader(client, blob, position).run(consume, stop);
   if (position == blob.size) return;

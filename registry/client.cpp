@@ -1,10 +1,10 @@
 #include "registry/client.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
+#include "common/log.h"
 #include "registry/http_error.h"
 #include "registry/tls.h"
 #include "registry/warnings.h"
@@ -77,7 +77,7 @@ Url RegistryClient::probe(const std::stop_token& stop) {
     const bool speaks_otherwise = error.kind() == Kind::kTls && !error.retryable();
     const bool says_nothing = error.kind() == Kind::kTls || error.kind() == Kind::kStalled;
     if (!speaks_otherwise && !(says_nothing && is_registry(ask, plain))) throw;
-    spdlog::debug("registry={} speaks no https, using http cause=\"{}\"", name_.authority, error.what());
+    log::debug("registry={} speaks no https, using http cause=\"{}\"", name_.authority, error.what());
     return plain;
   }
 }
@@ -96,7 +96,7 @@ HttpResponse RegistryClient::send_once(const Call& call, const std::stop_token& 
     if (request.url.origin() == origin) authorization = authenticator_.authorization(scopes, stop);
     if (authorization) request.headers.push_back({"Authorization", authorization->header});
     HttpResponse response = exchange_following(transport_, std::move(request), stop);
-    spdlog::debug("{} {} status={}", call.request.method, response.url->redacted(), response.status);
+    log::debug("{} {} status={}", call.request.method, response.url->redacted(), response.status);
     if (response.url->origin() == origin) log_warnings(response);
     if (response.ok()) {
       if (scopes.text() != first_scopes) remember(call.access, scopes);

@@ -1,7 +1,6 @@
 #include "registry/credentials.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -10,6 +9,7 @@
 
 #include "common/error.h"
 #include "common/json.h"
+#include "common/log.h"
 #include "registry/challenge.h"
 
 namespace obd::registry {
@@ -160,8 +160,8 @@ std::optional<Credential> ask_store(const std::string& store, const std::string&
   try {
     return ask_credential_helper(store, server, stop, limits);
   } catch (const Error& error) {
-    spdlog::warn("{}: its credsStore '{}' gave no credential for {}: {}", file.path.string(),
-                 store.substr(0, 100), server, error.what());
+    log::warn("{}: its credsStore '{}' gave no credential for {}: {}", file.path.string(),
+              store.substr(0, 100), server, error.what());
     return std::nullopt;
   }
 }
@@ -216,7 +216,7 @@ std::optional<Credential> find_credential(const RepositoryName& repository,
     const auto text = read_file(file);
     if (!text || text->find_first_not_of(" \t\r\n") == std::string::npos) continue;  // logged out of all
     if (auto found = find_in_file(repository, file, *text, stop, limits)) {
-      spdlog::debug("credential registry={} file={}", repository.host(), file.path.string());
+      log::debug("credential registry={} file={}", repository.host(), file.path.string());
       return found;
     }
   }

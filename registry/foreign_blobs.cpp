@@ -1,11 +1,11 @@
 #include "registry/foreign_blobs.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
 #include "common/error.h"
+#include "common/log.h"
 #include "registry/async_hash.h"
 #include "registry/http_error.h"
 #include "registry/local_blob.h"
@@ -30,7 +30,7 @@ class ForeignServer final : public BlobServer {
     request.headers = std::move(headers);
     request.sink = std::move(sink);
     HttpResponse response = exchange_following(transport_, std::move(request), stop);
-    spdlog::debug("GET {} status={}", response.url->redacted(), response.status);
+    log::debug("GET {} status={}", response.url->redacted(), response.status);
     if (response.ok()) return response;
     // Its words may repeat the URL with the signature in it, or be those of a host that the image's maker
     // cannot ask.
@@ -69,7 +69,7 @@ std::unique_ptr<Spool> ForeignBlobs::fetch_any(const BlobId& blob, const std::ve
   for (size_t i = 0; i < urls.size(); ++i) {
     const auto note = [&](const Error& error) {
       const std::string failure = fmt::format("URL {} of {}: {}", i + 1, urls.size(), error.what());
-      spdlog::info("foreign layer={} {}", blob.digest.brief(), failure);
+      log::info("foreign layer={} {}", blob.digest.brief(), failure);
       failures += "; " + failure;
     };
     try {

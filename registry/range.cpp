@@ -1,12 +1,12 @@
 #include "registry/range.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <charconv>
 
 #include "common/error.h"
+#include "common/log.h"
 
 namespace obd::registry {
 namespace {
@@ -62,7 +62,7 @@ void RangeReader::run(const std::stop_token& stop) {
       if (left_ || (position_ == end_ && end_ > 0)) return;  // broken behind the last byte
       if (position_ > before) retries.made_progress();
       if (may_read_from_start(error)) {
-        spdlog::debug("blob={} from the start cause=\"{}\"", blob_.digest.brief(), error.what());
+        log::debug("blob={} from the start cause=\"{}\"", blob_.digest.brief(), error.what());
         ranges_refused_ = true;
       } else if (!retries.wait_after(error)) {
         throw;

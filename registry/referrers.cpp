@@ -1,12 +1,12 @@
 #include "registry/referrers.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
 #include "common/error.h"
 #include "common/json.h"
+#include "common/log.h"
 #include "common/turns.h"
 #include "registry/client.h"
 #include "registry/manifest_form.h"
@@ -193,7 +193,7 @@ void ReferrersClient::add(const Referral& referral, const std::stop_token& stop)
   const auto turn = turns_at_tags().take(tag, true, stop);
   for (int tries = 0; tries < kMaxUpdates; ++tries) {
     if (update(referral, stop)) return;
-    spdlog::debug("referrers of {} changed meanwhile, try={}", referral.subject.brief(), tries + 1);
+    log::debug("referrers of {} changed meanwhile, try={}", referral.subject.brief(), tries + 1);
   }
   throw NetworkError(
       fmt::format("{}: the tag {} was changed by others {} times while {} was added to it; try again",

@@ -1,6 +1,5 @@
 #include "registry/retry.h"
-
-#include <spdlog/spdlog.h>
+#include "common/log.h"
 
 #include <algorithm>
 
@@ -28,7 +27,7 @@ bool Retries::wait_after(const NetworkError& error) {
   if (asked > policy_.max_retry_after) return false;
   milliseconds delay = backoff_delay(failures_, policy_.first_delay, policy_.max_delay);
   if (asked > delay) delay = asked + random_delay(milliseconds(0), asked / 4);  // not all at the same time
-  spdlog::info("retry try={} wait_ms={} cause=\"{}\"", failures_ + 1, delay.count(), error.what());
+  log::info("retry try={} wait_ms={} cause=\"{}\"", failures_ + 1, delay.count(), error.what());
   wait_for(delay, stop_);
   return true;
 }

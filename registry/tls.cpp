@@ -7,7 +7,6 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -17,6 +16,7 @@
 
 #include "common/c_handle.h"
 #include "common/error.h"
+#include "common/log.h"
 
 namespace obd::registry {
 namespace {
@@ -151,8 +151,8 @@ void TlsContext::Material::add_directory(const fs::path& directory) {
     }
   }
   if (!is_used) {
-    spdlog::warn("{}: nothing in it is used: authorities are named *.crt, certificates *.cert and *.key",
-                 directory.string());
+    log::warn("{}: nothing in it is used: authorities are named *.crt, certificates *.cert and *.key",
+              directory.string());
   }
 }
 

@@ -1,13 +1,13 @@
 #include "registry/token_service.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cstring>
 
 #include "common/error.h"
 #include "common/json.h"
+#include "common/log.h"
 #include "common/percent.h"
 #include "registry/challenge.h"
 #include "registry/http_error.h"
@@ -198,7 +198,7 @@ Token TokenService::read(const HttpResponse& response, const std::string& method
   }
   const int64_t declared = declared_life(answer);
   const int64_t life = std::max(declared, kShortestLife);
-  spdlog::debug("token host={} repository={} life_s={}", response.url->host(), options_.repository, declared);
+  log::debug("token host={} repository={} life_s={}", response.url->host(), options_.repository, declared);
   return {.text = std::move(token),
           .refresh_at = asked_at + seconds(life - std::min<int64_t>(life / 4, 60)),
           .ends_at = asked_at + seconds(declared)};

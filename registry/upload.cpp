@@ -1,12 +1,12 @@
 #include "registry/upload.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "common/error.h"
+#include "common/log.h"
 #include "registry/upload_session.h"
 
 namespace obd::registry {
@@ -105,7 +105,7 @@ bool BlobUploader::send_pieces(UploadSession& session, TrackedReader& reader, Re
       if (status == 413 && shrink_chunks(std::min(chunk, size - position), session.min_chunk_bytes()))
         continue;
       if (!pieces_taken_ && refuses_pieces(status)) {
-        spdlog::debug("upload in pieces refused cause=\"{}\"", error.what());
+        log::debug("upload in pieces refused cause=\"{}\"", error.what());
         pieces_refused_ = true;
         return false;
       }
@@ -124,7 +124,7 @@ bool BlobUploader::shrink_chunks(uint64_t sent, uint64_t min_chunk_bytes) {
   uint64_t known = chunk_bytes_;
   while (smaller < known && !chunk_bytes_.compare_exchange_weak(known, smaller)) {
   }
-  spdlog::debug("upload of {} bytes refused as too large, chunk={}", sent, std::min(smaller, known));
+  log::debug("upload of {} bytes refused as too large, chunk={}", sent, std::min(smaller, known));
   return true;
 }
 
@@ -178,7 +178,7 @@ bool BlobUploader::mount(const BlobId& blob, const std::string& from, const std:
     const bool refused =
         error.exit_code() == ExitCode::kAuth || (status >= 200 && status < 500) || status == 501;
     if (!refused || error.retryable()) throw;
-    spdlog::debug("not mounted blob={} from={} cause=\"{}\"", blob.digest.brief(), from, error.what());
+    log::debug("not mounted blob={} from={} cause=\"{}\"", blob.digest.brief(), from, error.what());
     return false;
   }
 }
@@ -216,7 +216,7 @@ bool BlobUploader::has_once(const BlobId& blob, Access access, const std::stop_t
       return !length || *length == std::to_string(blob.size);
     } catch (const StatusError& error) {
       if (error.retryable()) throw;
-      spdlog::debug("blob={} may be there cause=\"{}\"", blob.digest.brief(), error.what());
+      log::debug("blob={} may be there cause=\"{}\"", blob.digest.brief(), error.what());
     }
   }
   return false;

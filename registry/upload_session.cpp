@@ -1,11 +1,11 @@
 #include "registry/upload_session.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <charconv>
 
 #include "common/error.h"
+#include "common/log.h"
 
 namespace obd::registry {
 namespace {
@@ -91,7 +91,7 @@ std::optional<uint64_t> UploadSession::received(const std::stop_token& stop) {
     if (last && *last > 0) return *last + 1;  // "0-0" may mean nothing as well as one byte
   } catch (const NetworkError& error) {
     if (error.retryable()) throw;
-    spdlog::debug("upload cannot go on cause=\"{}\"", error.what());
+    log::debug("upload cannot go on cause=\"{}\"", error.what());
   }
   return std::nullopt;
 }
@@ -128,7 +128,7 @@ void UploadSession::cancel() noexcept {
                        .access = Access::kPush},
                       {});
   } catch (const std::exception& error) {  // the registry will forget the session by itself
-    spdlog::debug("upload not cancelled cause=\"{}\"", error.what());
+    log::debug("upload not cancelled cause=\"{}\"", error.what());
   }
 }
 

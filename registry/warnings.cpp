@@ -1,7 +1,5 @@
 #include "registry/warnings.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <mutex>
 #include <set>
@@ -9,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/log.h"
 #include "registry/http_error.h"
 
 namespace obd::registry {
@@ -66,7 +65,7 @@ void log_warnings(const HttpResponse& response) {
     for (const std::string& text : texts_of(header.value)) {
       const std::string line = quote_line(text);
       if (!line.empty() && is_new(response.url->host() + ' ' + line)) {
-        spdlog::warn("{} warns: {}", response.url->host(), line);
+        log::warn("{} warns: {}", response.url->host(), line);
       }
     }
   }

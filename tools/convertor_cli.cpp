@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <malloc.h>
-#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "common/log.h"
 #include "common/spool.h"
 #include "convertor/cache_store.h"
 #include "convertor/tag_converter.h"
@@ -119,7 +119,7 @@ std::unique_ptr<dedupdb::RecordStore> open_db(const ConvertorRequest& request, c
     db->create_tables(stop);
   } catch (const DbError& error) {
     if (request.convert.require_db) throw;
-    spdlog::warn("the database cannot be used: {}", error.what());
+    log::warn("the database cannot be used: {}", error.what());
   }
   return db;
 }
@@ -144,7 +144,7 @@ ExitCode convert(const ConvertorRequest& request, Run& run, const cxxopts::Parse
   if (request.db) warn_of_db_password(*request.db);
   if (!request.metrics.empty()) require_place_for(request.metrics);
   if (!request.convert.oci && registry::place_of(request.target_name) != registry::Place::kRegistry) {
-    spdlog::warn(
+    log::warn(
         "the result will have Docker media types, which other tools do not look for in an OCI layout; "
         "--oci writes OCI's");
   }

@@ -1,11 +1,11 @@
 #include "tools/convertor_request.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <thread>
 
 #include "blockfs/ext4/capacity.h"
+#include "common/log.h"
 #include "tools/registry_options.h"
 
 namespace obd::tools {
@@ -132,8 +132,8 @@ void read_registries(const cxxopts::ParseResult& parsed, std::istream& in, Conve
   request.source = merge_registry_options(common, source, true);
   request.target = merge_registry_options(common, target, for_target);
   if (common.credential && !target.credential && !for_target && !target_host.empty()) {
-    spdlog::warn("--username is for {}, not for {}: use --src-username and --dest-username", source_host,
-                 target_host);
+    log::warn("--username is for {}, not for {}: use --src-username and --dest-username", source_host,
+              target_host);
   }
 }
 

@@ -1,13 +1,13 @@
 #include "tools/db_options.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
 
 #include "common/error.h"
+#include "common/log.h"
 #include "dedupdb/mysql_dsn.h"
 
 namespace obd::tools {
@@ -88,7 +88,7 @@ std::optional<DbChoice> parse_db_options(const cxxopts::ParseResult& parsed) {
 
 void warn_of_db_password(const DbChoice& choice) {
   if (!choice.password_on_command_line) return;
-  spdlog::warn(
+  log::warn(
       "the database's password on the command line can be seen by other users of this machine; "
       "--db-str-file or the environment's {} hide it",
       kDbEnvironment);

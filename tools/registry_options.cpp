@@ -1,13 +1,13 @@
 #include "tools/registry_options.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <array>
 #include <cstring>
 #include <istream>
 #include <iterator>
 
+#include "common/log.h"
 #include "tools/cli.h"
 
 namespace obd::tools {
@@ -200,7 +200,7 @@ void warn_of_passwords(const cxxopts::ParseResult& parsed) {
   for (const RegistrySide side : kSides) {
     const std::string name = prefix_of(side) + "username";
     if (text_of(parsed, name).find(':') == std::string::npos) continue;
-    spdlog::warn(
+    log::warn(
         "--{}: a password on the command line can be seen by other users of this machine for a moment, and "
         "stays in the shell's history; use --{}password-stdin or an auth file",
         name, prefix_of(side));

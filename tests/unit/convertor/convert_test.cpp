@@ -6,6 +6,7 @@
 #include "blockfs/layer_blob.h"
 #include "blockfs/layer_stack.h"
 #include "tests/support/compression.h"
+#include "tests/support/json.h"
 #include "tests/support/tar_builder.h"
 #include "tests/unit/blockfs/ext4/tree_listing.h"
 #include "tests/unit/convertor/layout_image.h"
@@ -65,7 +66,7 @@ class Convert : public testing::Test {
   /// The tree in a converted image.
   blockfs::TreeListing tree_of(const std::string& bytes) {
     std::vector<std::shared_ptr<const blockfs::LsmtLayer>> layers;
-    const Json manifest = Json::parse(bytes);
+    const Json manifest = test::json_of(bytes);
     for (const Json& layer : manifest["layers"]) {
       const registry::BlobId id{Digest::parse(layer["digest"].get<std::string>()),
                                 layer["size"].get<uint64_t>()};
@@ -104,11 +105,11 @@ TEST_F(Convert, ManifestAndConfigTellOfTheBlobs) {
   source_.add_image(two_layers(), "in");
   for (const bool oci : {false, true}) {
     convert("in", {.options = {.oci = oci}});
-    const Json manifest = Json::parse(target_.manifest("out"));
+    const Json manifest = test::json_of(target_.manifest("out"));
     EXPECT_EQ(manifest["mediaType"],
               oci ? registry::media_type::kOciManifest : registry::media_type::kDockerManifest);
     const Json config =
-        Json::parse(target_.blob(Digest::parse(manifest["config"]["digest"].get<std::string>())));
+        test::json_of(target_.blob(Digest::parse(manifest["config"]["digest"].get<std::string>())));
     EXPECT_EQ(config["config"]["Env"][0], "A=1");
     ASSERT_EQ(config["rootfs"]["diff_ids"].size(), 2u);
     for (size_t i = 0; i < 2; ++i) {
@@ -142,7 +143,7 @@ TEST_F(Convert, IndexKeepsItsPlatformsAndLosesItsAttestations) {
   const ConvertResult result = convert("in");
   EXPECT_TRUE(result.is_index);
   EXPECT_EQ(result.skipped, std::vector{attestation.digest});
-  const Json index = Json::parse(target_.manifest("out"));
+  const Json index = test::json_of(target_.manifest("out"));
   ASSERT_EQ(index["manifests"].size(), 2u);
   EXPECT_EQ(index["manifests"][0]["platform"]["architecture"], "amd64");
   EXPECT_EQ(index["manifests"][1]["platform"]["architecture"], "arm64");
@@ -161,10 +162,10 @@ TEST_F(Convert, ChildThatIsNamedTwiceIsConvertedOnce) {
   source_.add_index({image, again, inner}, "in");
   const ConvertResult result = convert("in");
   EXPECT_EQ(result.images.size(), 1u);
-  const Json index = Json::parse(target_.manifest("out"));
+  const Json index = test::json_of(target_.manifest("out"));
   ASSERT_EQ(index["manifests"].size(), 3u);
   EXPECT_EQ(index["manifests"][0]["digest"], index["manifests"][1]["digest"]);
-  EXPECT_EQ(Json::parse(target_.manifest(index["manifests"][2]["digest"]))["manifests"].size(), 1u);
+  EXPECT_EQ(test::json_of(target_.manifest(index["manifests"][2]["digest"]))["manifests"].size(), 1u);
 }
 
 TEST_F(Convert, IndexesNestedTooDeepOrWithoutImagesAreRefused) {
@@ -194,7 +195,7 @@ TEST_F(Convert, FailureInTheSecondLayerLeavesNoFileAndNoTag) {
 
 TEST_F(Convert, DamagedSourceBlobIsRefused) {
   const Descriptor image = source_.add_image(two_layers(), "in");
-  const Json manifest = Json::parse(source_.manifest("in"));
+  const Json manifest = test::json_of(source_.manifest("in"));
   const Digest layer = Digest::parse(manifest["layers"][0]["digest"].get<std::string>());
   std::string blob = source_.blob(layer);
   blob[4] ^= 1;  // the time in the gzip header: the content is still right
@@ -207,7 +208,7 @@ TEST_F(Convert, ConfigThatDoesNotFitTheLayersIsRefused) {
   source_.add_image({}, "none");
   EXPECT_THAT(failure<DataError>("none"), HasSubstr("no layers"));
   source_.add_image(two_layers(), "in");
-  Json manifest = Json::parse(source_.manifest("in"));
+  Json manifest = test::json_of(source_.manifest("in"));
   manifest["layers"].erase(0);
   source_.add_manifest(registry::media_type::kOciManifest, manifest.dump(), "fewer");
   EXPECT_THAT(failure<DataError>("fewer"), HasSubstr("1 layers, but its config has 2 diff IDs"));
@@ -238,8 +239,8 @@ TEST_F(Convert, SeparateBaseLayerLiesBelow) {
   const ConvertResult result = convert("in", {.options = {.mkfs = false, .base_layer = base}});
   EXPECT_EQ(result.images[0].layers.size(), 2u) << "the base layer is none of the image's";
   const std::string manifest = target_.manifest("out");
-  ASSERT_EQ(Json::parse(manifest)["layers"].size(), 3u);
-  EXPECT_EQ(Json::parse(manifest)["layers"][0]["digest"], layer_digests(empty).at(0).text());
+  ASSERT_EQ(test::json_of(manifest)["layers"].size(), 3u);
+  EXPECT_EQ(test::json_of(manifest)["layers"][0]["digest"], layer_digests(empty).at(0).text());
   EXPECT_EQ(tree_of(manifest).size(), 3u);
 }
 

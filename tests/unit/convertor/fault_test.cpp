@@ -6,10 +6,10 @@
 
 #include <atomic>
 #include <map>
-#include <random>
 #include <thread>
 
 #include "common/digest.h"
+#include "tests/support/random_choice.h"
 #include "tests/unit/convertor/fault_world.h"
 
 namespace obd::convertor {
@@ -27,6 +27,10 @@ struct Way {
   /// It takes time, but no work.
   bool slow = false;
 };
+
+void PrintTo(const Way& way, std::ostream* out) {
+  *out << way.name;
+}
 
 std::vector<Way> ways() {
   using Kind = Fault::Kind;
@@ -179,15 +183,12 @@ using TwoFaults = QuietTest<Scene>;
 
 TEST_P(TwoFaults, EndInTheRightImageOrInAClearError) {
   const Scene& scene = GetParam();
-  const auto seed = static_cast<unsigned>(testing::UnitTest::GetInstance()->random_seed());
-  std::mt19937 random(seed);
-  const auto below = [&](size_t bound) {
-    return std::uniform_int_distribution<size_t>(0, bound - 1)(random);
-  };
+  test::RandomChoice random;
+  const auto below = [&](size_t bound) { return random.below(bound); };
   const std::vector<Way> all = ways();
   for (int round = 0; round < 40; ++round) {
     World world(scene);
-    std::string plan = fmt::format("seed {}, round {}", seed, round);
+    std::string plan = fmt::format("{}, round {}", random.trace(), round);
     for (int i = 0; i < 2; ++i) {
       const size_t host = below(clean(scene).requests.size());
       const World::Host& victim = world.hosts()[host];

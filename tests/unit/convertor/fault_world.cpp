@@ -9,6 +9,7 @@
 #include "convertor/tag_converter.h"
 #include "registry/challenge.h"
 #include "registry/http_repository.h"
+#include "tests/support/json.h"
 #include "tests/support/tar_builder.h"
 #include "tests/unit/convertor/layout_image.h"
 
@@ -79,13 +80,13 @@ SourceImages make_source_images() {
   for (const std::string& reference : {std::string("image"), std::string("lower"), std::string("index"),
                                        image.digest.text(), arm.digest.text()}) {
     const std::string bytes = layout.manifest(reference);
-    const Json document = Json::parse(bytes);
+    const Json document = test::json_of(bytes);
     images.manifests[reference] = {document["mediaType"], bytes};
     if (!document.contains("layers")) continue;
     add_blob(document["config"]);
     for (const Json& layer : document["layers"]) add_blob(layer);
   }
-  const Json image_document = Json::parse(images.manifests["image"].second);
+  const Json image_document = test::json_of(images.manifests["image"].second);
   for (const Json& layer : image_document["layers"]) {
     images.layers.emplace_back(layer["digest"], images.blobs.at(layer["digest"]));
   }
@@ -105,6 +106,10 @@ FakeRegistry::Options registry_options(const Scene& scene, const FakeRegistry& i
 }
 
 }  // namespace
+
+void PrintTo(const Scene& scene, std::ostream* out) {
+  *out << scene.name;
+}
 
 std::vector<Scene> scenes() {
   const ConvertOptions referrer{.oci = true, .referrer = true};
@@ -230,7 +235,7 @@ std::string World::convert() {
 }
 
 void World::check_tree(const std::string& manifest) const {
-  const Json document = Json::parse(manifest);
+  const Json document = test::json_of(manifest);
   for (const Json& child : document.value("manifests", Json::array())) {
     const std::string digest = child["digest"];
     const auto found = target().manifest(digest, scene_.target_path);

@@ -32,6 +32,7 @@ struct Scene {
   std::string known_path = {};
 };
 std::vector<Scene> scenes();
+void PrintTo(const Scene& scene, std::ostream* out);  // for gtest
 
 /// Everything that one conversion of the scene talks to, and a host that is none of its business.
 class World {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
+#include "tests/support/json.h"
 
 namespace obd::convertor {
 namespace {
@@ -60,12 +61,12 @@ TEST(ParseManifest, MissingAndMistypedFieldsAreRefusedByName) {
       fmt::format(R"({{"config":{},"layers":[{}]}})", descriptor_text('a'), descriptor_text('b'));
   ASSERT_NO_THROW(parse_manifest(manifest_of(good)));
   const auto refused = [&](const std::string& pointer, const Json& value) {
-    Json json = Json::parse(good);
+    Json json = test::json_of(good);
     json[Json::json_pointer(pointer)] = value;
     return data_error([&] { parse_manifest(manifest_of(json.dump())); });
   };
   for (const char* field : {"mediaType", "digest", "size"}) {
-    Json json = Json::parse(good);
+    Json json = test::json_of(good);
     json["layers"][0].erase(field);
     EXPECT_THAT(data_error([&] { parse_manifest(manifest_of(json.dump())); }),
                 testing::AllOf(HasSubstr("layer 1"), HasSubstr(field)));
@@ -86,8 +87,8 @@ TEST(ParseManifest, MissingAndMistypedFieldsAreRefusedByName) {
 }
 
 TEST(ParseManifest, MoreLayersThanAnyImageHasAreRefused) {
-  Json json = {{"config", Json::parse(descriptor_text('a'))}, {"layers", Json::array()}};
-  for (int i = 0; i <= 1000; ++i) json["layers"].push_back(Json::parse(descriptor_text('b')));
+  Json json = {{"config", test::json_of(descriptor_text('a'))}, {"layers", Json::array()}};
+  for (int i = 0; i <= 1000; ++i) json["layers"].push_back(test::json_of(descriptor_text('b')));
   EXPECT_THAT(data_error([&] { parse_manifest(manifest_of(json.dump())); }), HasSubstr("1001 entries"));
 }
 
@@ -97,10 +98,10 @@ TEST(ParseManifest, DocumentNestedWithoutEndIsRefused) {
 }
 
 TEST(ParseIndex, ReadsPlatformsAndAnnotations) {
-  Json entry = Json::parse(descriptor_text('a'));
+  Json entry = test::json_of(descriptor_text('a'));
   entry["platform"] = {{"os", "linux"}, {"architecture", "arm64"}, {"variant", "v8"}, {"os.version", "1.2"}};
   entry["annotations"] = {{"vnd.docker.reference.type", "attestation-manifest"}, {"number", 5}};
-  const Json index = {{"manifests", {entry, Json::parse(descriptor_text('b'))}}};
+  const Json index = {{"manifests", {entry, test::json_of(descriptor_text('b'))}}};
   const auto parsed = parse_index(manifest_of(index.dump()));
   ASSERT_EQ(parsed.manifests.size(), 2u);
   EXPECT_EQ(parsed.manifests[0].platform->text(), "linux/arm64/v8");
@@ -133,8 +134,8 @@ TEST(ManifestKind, UnknownMediaTypesAreRefused) {
 }
 
 std::string with_urls(std::string_view media_type, const Json& urls) {
-  Json manifest = {{"config", Json::parse(descriptor_text('a'))},
-                   {"layers", {Json::parse(descriptor_text('b'))}}};
+  Json manifest = {{"config", test::json_of(descriptor_text('a'))},
+                   {"layers", {test::json_of(descriptor_text('b'))}}};
   manifest["layers"][0]["mediaType"] = media_type;
   manifest["layers"][0]["urls"] = urls;
   return manifest.dump();
@@ -193,7 +194,7 @@ TEST(RewriteConfig, ChangesDiffIdsAndNothingElse) {
   expected.replace(expected.find(old), old.size(),
                    fmt::format(R"("{}","{}")", digest_of('a').text(), digest_of('b').text()));
   const std::string rewritten = rewrite_config(config, {digest_of('a'), digest_of('b')});
-  EXPECT_EQ(Json::parse(rewritten), Json::parse(expected));
+  EXPECT_EQ(test::json_of(rewritten), test::json_of(expected));
   const std::string escape = "\\u2028";
   expected.replace(expected.find(escape), escape.size(), "\xE2\x80\xA8");
   EXPECT_EQ(rewritten, expected) << "the order of fields and the text of numbers stay";
@@ -201,14 +202,14 @@ TEST(RewriteConfig, ChangesDiffIdsAndNothingElse) {
 
 TEST(RewriteConfig, SeparateBaseLayerGainsAHistoryEntryInFront) {
   const std::string config = R"({"rootfs":{"diff_ids":["x"]},"history":[{"created_by":"first"}]})";
-  const Json rewritten = Json::parse(rewrite_config(config, {digest_of('a'), digest_of('b')}));
+  const Json rewritten = test::json_of(rewrite_config(config, {digest_of('a'), digest_of('b')}));
   EXPECT_EQ(rewritten["rootfs"]["diff_ids"].size(), 2u);
   ASSERT_EQ(rewritten["history"].size(), 2u);
   EXPECT_EQ(rewritten["history"][1]["created_by"], "first");
   EXPECT_FALSE(rewritten["history"][0].contains("empty_layer"));
   const std::string without = R"({"rootfs":{"diff_ids":["x"]}})";
-  EXPECT_FALSE(Json::parse(rewrite_config(without, {digest_of('a'), digest_of('b')})).contains("history"));
-  EXPECT_EQ(Json::parse(rewrite_config(config, {digest_of('a')}))["history"].size(), 1u);
+  EXPECT_FALSE(test::json_of(rewrite_config(without, {digest_of('a'), digest_of('b')})).contains("history"));
+  EXPECT_EQ(test::json_of(rewrite_config(config, {digest_of('a')}))["history"].size(), 1u);
 }
 
 TEST(RewriteManifest, KeepsUnknownFieldsInTheirPlace) {
@@ -216,10 +217,10 @@ TEST(RewriteManifest, KeepsUnknownFieldsInTheirPlace) {
       R"({"schemaVersion":2,"first":1,"config":{"old":1},"annotations":{"k":"v"},"layers":[{"old":1}],"last":[2]})";
   const std::string rewritten = rewrite_manifest(manifest, {.types = MediaTypes::kOci}, descriptor('c'),
                                                  {descriptor('d'), descriptor('e')});
-  const Json json = Json::parse(rewritten);
+  const Json json = test::json_of(rewritten);
   EXPECT_EQ(json["mediaType"], registry::media_type::kOciManifest);
-  EXPECT_EQ(json["config"], Json::parse(fmt::format(R"({{"mediaType":"type/c","digest":"{}","size":7}})",
-                                                    digest_of('c').text())));
+  EXPECT_EQ(json["config"], test::json_of(fmt::format(R"({{"mediaType":"type/c","digest":"{}","size":7}})",
+                                                      digest_of('c').text())));
   EXPECT_EQ(json["layers"].size(), 2u);
   EXPECT_EQ(json["annotations"]["k"], "v");
   std::vector<std::string> keys;
@@ -231,7 +232,7 @@ TEST(RewriteManifest, KeepsUnknownFieldsInTheirPlace) {
 TEST(RewriteManifest, UsesDockersTypeWhereAsked) {
   const std::string rewritten = rewrite_manifest(R"({"mediaType":"old","layers":[]})",
                                                  {.types = MediaTypes::kDocker}, descriptor('c'), {});
-  EXPECT_EQ(Json::parse(rewritten)["mediaType"], registry::media_type::kDockerManifest);
+  EXPECT_EQ(test::json_of(rewritten)["mediaType"], registry::media_type::kDockerManifest);
 }
 
 TEST(RewriteIndex, KeepsEntriesButTheirContent) {
@@ -241,10 +242,10 @@ TEST(RewriteIndex, KeepsEntriesButTheirContent) {
       R"({"mediaType":"m","digest":"d","size":1,"platform":{"os":"linux","x":[1]},"data":"AA==",)"
       R"("urls":["u"],"annotations":{"a":"b"},"artifactType":"t"}],"subject":{"s":1}})";
   const Json json =
-      Json::parse(rewrite_index(index, {.types = MediaTypes::kOci}, {{1, descriptor('f', 99)}}));
+      test::json_of(rewrite_index(index, {.types = MediaTypes::kOci}, {{1, descriptor('f', 99)}}));
   ASSERT_EQ(json["manifests"].size(), 1u);
   EXPECT_EQ(json["manifests"][0],
-            Json::parse(fmt::format(
+            test::json_of(fmt::format(
                 R"({{"mediaType":"type/f","digest":"{}","size":99,"platform":{{"os":"linux","x":[1]}},)"
                 R"("annotations":{{"a":"b"}},"artifactType":"t"}})",
                 digest_of('f').text())));

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/support/json.h"
 #include "tests/support/tar_builder.h"
 #include "tests/unit/convertor/layout_image.h"
 
@@ -51,7 +52,7 @@ class Indexes : public testing::Test {
     ADD_FAILURE() << "it was converted";
     return {};
   }
-  Json result() { return Json::parse(target_.manifest("out")); }
+  Json result() { return test::json_of(target_.manifest("out")); }
 
   test::TemporaryDirectory work_;
   LayoutImages source_;
@@ -172,7 +173,7 @@ TEST_F(Indexes, AMergedIndexListsSourcesFirstAndBringsThemAlong) {
     EXPECT_EQ(entry["artifactType"], "application/vnd.containerd.overlaybd.native.v1+json");
   }
   // The source's images are whole in the target.
-  const Json image = Json::parse(target_.manifest(amd64_.digest.text()));
+  const Json image = test::json_of(target_.manifest(amd64_.digest.text()));
   const auto blob = Digest::parse(image["layers"][0]["digest"].get<std::string>());
   EXPECT_EQ(target_.blob(blob), source_.blob(blob));
 }
@@ -191,7 +192,7 @@ TEST_F(Indexes, ReferrersNameTheirSource) {
   const Json index = result();
   EXPECT_EQ(index["subject"]["digest"], index_.digest.text());
   EXPECT_EQ(index["artifactType"], "application/vnd.containerd.overlaybd.native.v1+json");
-  const Json image = Json::parse(target_.manifest(index["manifests"][0]["digest"].get<std::string>()));
+  const Json image = test::json_of(target_.manifest(index["manifests"][0]["digest"].get<std::string>()));
   EXPECT_EQ(image["subject"]["digest"], amd64_.digest.text());
   EXPECT_EQ(image["subject"]["mediaType"], registry::media_type::kOciManifest);
   EXPECT_EQ(image["subject"]["size"], amd64_.size);

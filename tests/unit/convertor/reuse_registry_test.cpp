@@ -4,11 +4,11 @@
 #include <gmock/gmock.h>
 
 #include <map>
-#include <random>
 #include <set>
 
 #include "registry/http_repository.h"
 #include "tests/support/fake_registry.h"
+#include "tests/support/random_choice.h"
 #include "tests/support/streams.h"
 #include "tests/support/tar_builder.h"
 #include "tests/unit/convertor/farm.h"
@@ -164,12 +164,9 @@ TEST_F(SharedRegistry, ManifestOfWhatIsMadeOtherwiseTodayIsNotTaken) {
 /// Random images that share layers, converted with random options into random repositories, where rows and
 /// blobs get lost, are cut off, or lie at random.
 TEST_F(SharedRegistry, NoMixOfRowsAndBlobsGivesAWrongImage) {
-  const auto seed = static_cast<unsigned>(testing::UnitTest::GetInstance()->random_seed());
-  SCOPED_TRACE("seed " + std::to_string(seed));
-  std::mt19937 random(seed);
-  const auto below = [&](size_t bound) {
-    return std::uniform_int_distribution<size_t>(0, bound - 1)(random);
-  };
+  test::RandomChoice random;
+  SCOPED_TRACE(random.trace());
+  const auto below = [&](size_t bound) { return random.below(bound); };
   const std::vector<ConvertOptions> all_options = {{},
                                                    {.mkfs = false, .base_layer = base_},
                                                    {.vsize_gib = 2},

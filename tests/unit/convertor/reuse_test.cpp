@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 
 #include <map>
-#include <random>
 #include <thread>
 
+#include "tests/support/random_choice.h"
 #include "tests/support/streams.h"
 #include "tests/support/tar_builder.h"
 #include "tests/unit/convertor/farm.h"
@@ -283,12 +283,9 @@ TEST_P(ReuseTest, ConvertersAtOnceMakeEachLayerOnce) {
 /// Random images that share layers, converted with random options, in a farm where rows and blobs get lost or
 /// lie at random.
 TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
-  const auto seed = static_cast<unsigned>(testing::UnitTest::GetInstance()->random_seed());
-  SCOPED_TRACE("seed " + std::to_string(seed));
-  std::mt19937 random(seed);
-  const auto below = [&](size_t bound) {
-    return std::uniform_int_distribution<size_t>(0, bound - 1)(random);
-  };
+  test::RandomChoice random;
+  SCOPED_TRACE(random.trace());
+  const auto below = [&](size_t bound) { return random.below(bound); };
   const std::vector<ConvertOptions> all_options = {{},
                                                    {.vsize_gib = 2},
                                                    {.zfile = {.algorithm = blockfs::Algorithm::kZstd}},

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/support/compression.h"
+#include "tests/support/json.h"
 #include "tests/support/tar_builder.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/unit/registry/fixtures.h"
@@ -124,7 +125,7 @@ TEST_F(DockerArchive, LayersThatAreLinksAreFollowed) {
   const auto repository =
       open(tar.file("manifest.json",
                     Json::array({image("c.json", {"app:1.0"}, {"one/layer.tar", "two/layer.tar"})}).dump()));
-  const Json manifest = Json::parse(repository->pull_manifest("1.0", {}).bytes);
+  const Json manifest = obd::test::json_of(repository->pull_manifest("1.0", {}).bytes);
   ASSERT_EQ(manifest["layers"].size(), 2u);
   EXPECT_EQ(manifest["layers"][0], manifest["layers"][1]);
   EXPECT_EQ(pull_text(*repository, id_of("layer")), "layer");
@@ -141,7 +142,7 @@ TEST_F(DockerArchive, CompressedLayersAreNamedByTheirOwnDigest) {
   tar.file("oci-layout", "{}").file("index.json", "ignored");
   const auto repository = open(tar.file(
       "manifest.json", Json::array({image("c", {"app:1.0"}, {"blobs/sha256/1", "blobs/sha256/2"})}).dump()));
-  const Json manifest = Json::parse(repository->pull_manifest("1.0", {}).bytes);
+  const Json manifest = obd::test::json_of(repository->pull_manifest("1.0", {}).bytes);
   EXPECT_EQ(manifest["layers"][0]["mediaType"], media_type::kDockerLayerGzip);
   EXPECT_EQ(manifest["layers"][0]["digest"], Digest::of(packed).text());
   EXPECT_EQ(manifest["layers"][1]["mediaType"], media_type::kDockerLayerZstd);

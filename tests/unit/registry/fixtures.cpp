@@ -1,8 +1,11 @@
 #include "tests/unit/registry/fixtures.h"
 
 #include <fmt/format.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 #include <random>
+#include <sstream>
 
 namespace obd::registry::test {
 
@@ -17,6 +20,24 @@ TemporaryDirectory::TemporaryDirectory() {
 TemporaryDirectory::~TemporaryDirectory() {
   std::error_code error;
   fs::remove_all(path_, error);
+}
+
+struct CapturedLog::State {
+  const std::shared_ptr<spdlog::logger> before = spdlog::default_logger();
+  std::ostringstream text = {};
+};
+
+CapturedLog::CapturedLog() : state_(std::make_unique<State>()) {
+  spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+      "captured", std::make_shared<spdlog::sinks::ostream_sink_mt>(state_->text)));
+}
+
+CapturedLog::~CapturedLog() {
+  spdlog::set_default_logger(state_->before);
+}
+
+std::string CapturedLog::text() const {
+  return state_->text.str();
 }
 
 RetryPolicy quick_retries() {

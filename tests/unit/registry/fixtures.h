@@ -24,6 +24,18 @@ class TemporaryDirectory {
   std::filesystem::path path_;
 };
 
+/// What is logged while it lives.
+class CapturedLog {
+ public:
+  CapturedLog();
+  ~CapturedLog();
+  std::string text() const;
+
+ private:
+  struct State;
+  const std::unique_ptr<State> state_;
+};
+
 /// Waits that a test can afford.
 RetryPolicy quick_retries();
 

@@ -5,8 +5,6 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
-#include <spdlog/sinks/ostream_sink.h>
-#include <spdlog/spdlog.h>
 
 #include <sstream>
 
@@ -110,21 +108,6 @@ TEST(HttpError, QuotesPagesWithoutTheirMarkup) {
   EXPECT_THAT(message("<"), testing::EndsWith("status 400"));
   EXPECT_LT(message("<p>" + std::string(10'000, 'x')).size(), 500u);
 }
-
-/// What is logged while it lives.
-class CapturedLog {
- public:
-  CapturedLog() : before_(spdlog::default_logger()) {
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
-        "captured", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_)));
-  }
-  ~CapturedLog() { spdlog::set_default_logger(before_); }
-  std::string text() const { return text_.str(); }
-
- private:
-  std::shared_ptr<spdlog::logger> before_;
-  std::ostringstream text_;
-};
 
 size_t occurrences(const std::string& text, const std::string& what) {
   size_t count = 0;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "tests/support/json.h"
 #include "tests/unit/registry/fixtures.h"
 
 namespace obd::registry::test {
@@ -72,7 +73,7 @@ TEST_F(Referrers, ListKeepsWhatOthersPutThere) {
           R"({{"schemaVersion":2,"x-acme":1,"manifests":[{{"mediaType":"{}","digest":"{}","size":3,"x":2}}]}})",
           kType, Digest::of("old").text()));
   push("a");
-  const auto index = nlohmann::json::parse(*registry().manifest(tag_));
+  const auto index = obd::test::json_of(*registry().manifest(tag_));
   EXPECT_EQ(index["x-acme"], 1);
   ASSERT_EQ(index["manifests"].size(), 2u);
   EXPECT_EQ(index["manifests"][0]["x"], 2);

@@ -1,4 +1,5 @@
 #include "tools/cli.h"
+#include "tests/support/json.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -63,7 +64,7 @@ TEST(RunTool, PrintsErrorsAsJsonTooWhereThatIsWanted) {
   Streams streams;
   run_throwing(
       streams, [] { throw DataError("bad \xFF byte"); }, true);
-  const auto error = nlohmann::json::parse(streams.out.str());
+  const auto error = test::json_of(streams.out.str());
   EXPECT_EQ(error["type"], "error");
   EXPECT_EQ(error["exit_code"], 3);
   EXPECT_NE(std::string(error["message"]).find("bad"), std::string::npos);

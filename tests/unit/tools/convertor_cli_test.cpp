@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "tests/support/json.h"
 #include "tests/support/tar_builder.h"
 #include "tests/unit/convertor/layout_image.h"
 
@@ -36,7 +37,7 @@ Result run(const Arguments& args,
 std::vector<Json> json_lines(const std::string& text) {
   std::vector<Json> lines;
   std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(Json::parse(line));
+  for (std::string line; std::getline(in, line);) lines.push_back(test::json_of(line));
   return lines;
 }
 
@@ -216,7 +217,7 @@ TEST_F(ConvertorCli, MetricsAreOneDocument) {
   const auto path = directory_.path() / "metrics.json";
   const Result result = run(arguments({"--metrics", path.string()}));
   ASSERT_EQ(result.code, 0) << result.err;
-  const Json metrics = Json::parse(test::read_file(path));
+  const Json metrics = test::json_of(test::read_file(path));
   EXPECT_GT(metrics["wall_seconds"], 0);
   EXPECT_GT(metrics["peak_rss_bytes"], 1 << 20);
   EXPECT_GT(metrics["source_bytes"], 0);

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "dedupdb/dedup_db.h"
+#include "tests/support/json.h"
 #include "tests/support/temporary_directory.h"
 #include "tools/db_options.h"
 #include "tools/obdctl.h"
@@ -27,7 +28,7 @@ struct Result {
   std::vector<json> lines() const {
     std::vector<json> objects;
     std::istringstream in(out);
-    for (std::string line; std::getline(in, line);) objects.push_back(json::parse(line));
+    for (std::string line; std::getline(in, line);) objects.push_back(test::json_of(line));
     return objects;
   }
 };

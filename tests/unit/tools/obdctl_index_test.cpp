@@ -9,6 +9,7 @@
 
 #include "common/byte_source.h"
 #include "common/unique_fd.h"
+#include "tests/support/json.h"
 #include "tests/support/tar_builder.h"
 #include "tests/unit/convertor/layout_image.h"
 #include "tools/convertor_cli.h"
@@ -33,7 +34,7 @@ struct Result {
     std::vector<Json> found;
     std::istringstream in(out);
     for (std::string line; std::getline(in, line);) {
-      Json object = Json::parse(line);
+      Json object = test::json_of(line);
       if (object["type"] == type) found.push_back(std::move(object));
     }
     return found;

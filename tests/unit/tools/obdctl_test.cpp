@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "tests/support/json.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/unit/blockfs/blob_builder.h"
 
@@ -70,13 +71,13 @@ TEST_F(ObdctlOnFiles, InspectPrintsJsonLinesAndASummary) {
   std::istringstream lines(result.out);
   std::string line;
   ASSERT_TRUE(std::getline(lines, line));
-  const auto layer = nlohmann::json::parse(line);
+  const auto layer = test::json_of(line);
   EXPECT_EQ(layer["type"], "layer");
   EXPECT_EQ(layer["uuid"], blockfs::kUuidA);
   EXPECT_EQ(layer["virtual_bytes"], 1 << 20);
   EXPECT_EQ(layer["compression"]["algorithm"], "lz4");
   ASSERT_TRUE(std::getline(lines, line));
-  EXPECT_EQ(nlohmann::json::parse(line)["type"], "summary");
+  EXPECT_EQ(test::json_of(line)["type"], "summary");
 }
 
 TEST_F(ObdctlOnFiles, VerifyAcceptsWhatIsSoundAndNamesWhatIsNot) {
