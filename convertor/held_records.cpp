@@ -22,12 +22,15 @@ void HeldRecords::put_layer(const Place& place, const Key& key, const Digest& di
   held_.insert_or_assign({key.text(), ""}, Held{place, key, {.digest = digest, .size = size}});
 }
 
+void HeldRecords::drop(const Name& name, const Digest& digest) {
+  const std::lock_guard lock(mutex_);
+  const auto found = held_.find(name);
+  if (found != held_.end() && found->second.record.digest == digest) held_.erase(found);
+}
+
 void HeldRecords::remove_layer(const Place& place, const Key& key, const Digest& digest,
                                std::stop_token stop) {
-  {
-    const std::lock_guard lock(mutex_);
-    held_.erase({key.text(), ""});
-  }
+  drop({key.text(), ""}, digest);
   store_.remove_layer(place, key, digest, std::move(stop));
 }
 
@@ -44,10 +47,7 @@ void HeldRecords::put_manifest(const Place& place, const Key& key, const Manifes
 
 void HeldRecords::remove_manifest(const Place& place, const Key& key, const std::string& media_type,
                                   const Digest& digest, std::stop_token stop) {
-  {
-    const std::lock_guard lock(mutex_);
-    held_.erase({key.text(), media_type});
-  }
+  drop({key.text(), media_type}, digest);
   store_.remove_manifest(place, key, media_type, digest, std::move(stop));
 }
 
@@ -55,7 +55,7 @@ void HeldRecords::save(std::stop_token stop) {
   std::map<Name, Held> held;
   {
     const std::lock_guard lock(mutex_);
-    held.swap(held_);
+    held = held_;
   }
   for (const auto& [name, one] : held) {
     if (one.record.media_type.empty()) {
@@ -63,6 +63,7 @@ void HeldRecords::save(std::stop_token stop) {
     } else {
       store_.put_manifest(one.place, one.key, one.record, stop);
     }
+    drop(name, one.record.digest);
   }
   store_.save(std::move(stop));
 }

@@ -11,7 +11,8 @@
 namespace obd::convertor {
 
 /// A store that is told what was put only by save(): for a target in which nothing that is pushed stays
-/// before all of it does. What was put is found at once here.
+/// before all of it does. A layer that was put is found here at once; leases say nothing of it to others.
+/// What save() could not tell is kept for the next one.
 ///
 /// Threads and errors: as the store.
 class HeldRecords final : public dedupdb::RecordStore {
@@ -45,6 +46,8 @@ class HeldRecords final : public dedupdb::RecordStore {
     dedupdb::ManifestRecord record;  // without a media type: a layer
   };
   using Name = std::pair<std::string, std::string>;  // key and media type; one run has one place
+
+  void drop(const Name& name, const Digest& digest);
 
   dedupdb::RecordStore& store_;
   std::mutex mutex_;  // guards held_

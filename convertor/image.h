@@ -65,7 +65,8 @@ ImageIndex parse_index(const registry::Manifest& manifest);
 /// `manifest` is named in messages; rootfs.type must be "layers".
 ImageConfig parse_config(std::string_view bytes, const Digest& digest);
 
-/// Throws DataError if an index with `depth` indexes above it is nested too deep: 4 may be.
+/// Throws DataError for an index with `depth` indexes around it if that is too many: at most 4 may be in one
+/// another.
 void check_index_depth(int depth);
 
 /// Whether an index entry is an attestation (a statement about an image), not an image.

@@ -28,6 +28,24 @@ constexpr uint64_t kMaxUnpublished = 4;
 /// Of a layer that is converted but not pushed, before it goes to a file.
 constexpr uint64_t kUnpushedMemoryBytes = 8 << 20;
 
+/// Whether the content of a blob is not what its digest says, each time that it is read.
+bool is_damaged(registry::Repository& repository, const registry::BlobId& blob, const std::stop_token& stop) {
+  constexpr int kTimes = 2;  // the first time it may have been damaged on its way
+  for (int i = 0; i < kTimes; ++i) {
+    try {
+      repository.pull_blob(
+          blob, [](auto) {}, stop);
+      return false;
+    } catch (const DataError& error) {
+      log::info("blob={} cause=\"{}\"", blob.digest.brief(), error.what());
+    } catch (const Error& error) {
+      log::info("blob={} not read cause=\"{}\"", blob.digest.brief(), error.what());
+      return false;
+    }
+  }
+  return true;
+}
+
 /// The filesystem of the layers so far.
 struct Disk {
   Disk(blockfs::LayerStack layers, uint64_t budget) : stack(std::move(layers)), store(stack, budget) {}
@@ -71,7 +89,8 @@ class ImageBuild {
   void keep_copy(std::optional<size_t> index, const registry::BlobId& blob,
                  const std::function<void(ByteSink&)>& write) const;
   std::optional<Digest> below(size_t index) const;
-  void blame_reused_layers() const;
+  [[noreturn]] void refuse_damaged(const Digest& layer) const;
+  void blame_damaged_layer(const DataError& error);
   void make_manifest();
   std::string layer_name(size_t index) const;
   fs::path directory() const;
@@ -318,6 +337,11 @@ void ImageBuild::publish(Pending& pending, std::stop_token stop) {
   if (options_.reserve) {
     keep_copy(pending.index, blob, [&](ByteSink& out) { copy_bytes(*spool, out); });
   }
+  // What was refused under this digest may be there still, and then nothing was sent.
+  if (context_.reuse && context_.reuse->was_refused(blob.digest) &&
+      is_damaged(workshop_.target, blob, stop)) {
+    refuse_damaged(blob.digest);
+  }
   if (context_.reuse) context_.reuse->record_layer(identity, blob, stop);
   pending.lease.reset();
   pending.layer.converted = layer_descriptor(blob, context_.media_types());
@@ -354,22 +378,24 @@ void ImageBuild::make_manifest() {
   result_.manifest_bytes = std::move(rewritten.manifest_bytes);
 }
 
-/// What was reused was looked at where it was needed, no more. If a blob is not what its digest says, that is
-/// why things went wrong; its row stays, since a layer made anew would not be sent to a registry that has its
-/// digest.
-void ImageBuild::blame_reused_layers() const {
+[[noreturn]] void ImageBuild::refuse_damaged(const Digest& layer) const {
+  throw DataError(fmt::format(
+      "the converted layer {} is damaged in {}: its content has another digest; {} that blob, then convert "
+      "again",
+      layer.text(), workshop_.target.name(),
+      workshop_.target.location() ? "have the registry's operator restore it, or delete from its storage,"
+                                  : "delete"));
+}
+
+/// What is taken from the target is looked at where it is needed, no more. Its row stays if it is damaged: a
+/// layer made anew would not be sent to a registry that has its digest.
+void ImageBuild::blame_damaged_layer(const DataError& error) {
+  lease_.reset();  // who waits for the layer need not wait for this
+  const std::string_view words = error.what();
   for (const ConvertedLayer& layer : result_.layers) {
-    if (!layer.reused) continue;
-    try {
-      workshop_.target.pull_blob(
-          layer.converted.blob(), [](auto) {}, outer_stop_);
-    } catch (const DataError& error) {
-      throw DataError(
-          fmt::format("the converted layer {}, which was to be reused, is damaged in {}: {}; delete this "
-                      "blob there, then "
-                      "convert again",
-                      layer.converted.digest.text(), workshop_.target.name(), error.what()));
-    }
+    const Digest& digest = layer.converted.digest;
+    const bool is_named = words.find(digest.hex()) != std::string_view::npos;
+    if (is_named && is_damaged(workshop_.target, layer.converted.blob(), outer_stop_)) refuse_damaged(digest);
   }
 }
 
@@ -377,11 +403,11 @@ ConvertedImage ImageBuild::run() {
   image_ = read_source_image(workshop_.source_place(), source_, options_, outer_stop_);
   result_.platform = image_.config.platform;
   publish_base();
-  const size_t reused = reuse_layers();
   try {
+    const size_t reused = reuse_layers();
     if (reused < image_.manifest.layers.size()) make_layers(reused);
-  } catch (const DataError&) {
-    blame_reused_layers();
+  } catch (const DataError& error) {
+    if (options_.upload) blame_damaged_layer(error);
     throw;
   }
   make_manifest();

@@ -37,6 +37,7 @@ std::optional<Digest> ImageFinder::below(size_t index) const {
 }
 
 bool ImageFinder::find_layers(const std::string& repo) {
+  layers_.clear();
   for (size_t i = 0; i < image_.manifest.layers.size(); ++i) {
     const auto blob = context_.reuse->recorded_layer(context_.identity(image_, i, below(i)), repo, stop_);
     if (!blob) return false;
@@ -55,11 +56,13 @@ bool ImageFinder::has_layers() {
 
 /// What is not in the source is not for who knows its digest alone.
 bool ImageFinder::take_layers_over(const std::string& repo) {
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    if (!context_.workshop.source.has_blob(image_.manifest.layers[i].blob(), stop_)) return false;
-    if (!context_.reuse->mount(layers_[i], repo, stop_)) return false;
-  }
-  return true;
+  const auto is_in_source = [&](const Descriptor& layer) {
+    return context_.workshop.source.has_blob(layer.blob(), stop_);
+  };
+  const auto mount = [&](const registry::BlobId& blob) { return context_.reuse->mount(blob, repo, stop_); };
+  const auto& sources = image_.manifest.layers;
+  return std::all_of(sources.begin(), sources.end(), is_in_source) &&
+         std::all_of(layers_.begin(), layers_.end(), mount);
 }
 
 std::optional<ConvertedImage> ImageFinder::find(const dedupdb::ManifestRecord& record) {
@@ -107,14 +110,16 @@ std::optional<ConvertedImage> find_converted_image(const RunContext& context,
   const std::string recipe = context.manifest_recipe();
   const std::string type(context.media_types() == MediaTypes::kOci ? registry::media_type::kOciManifest
                                                                    : registry::media_type::kDockerManifest);
-  const auto record = context.reuse->find_manifest(source.digest, recipe, type, stop);
-  if (!record) return std::nullopt;
-  auto found = ImageFinder(context, source, stop).find(*record);
-  if (!found && context.reuse->is_here(*record)) {
-    context.reuse->forget_manifest(
-        source.digest, recipe, {.media_type = type, .digest = record->digest, .size = record->size}, stop);
+  const auto records = context.reuse->find_manifests(source.digest, recipe, type, stop);
+  if (records.empty()) return std::nullopt;
+  ImageFinder finder(context, source, stop);
+  for (const dedupdb::ManifestRecord& record : records) {
+    if (auto found = finder.find(record)) return found;
+    if (!context.reuse->is_here(record)) continue;
+    context.reuse->forget_manifest(source.digest, recipe,
+                                   {.media_type = type, .digest = record.digest, .size = record.size}, stop);
   }
-  return found;
+  return std::nullopt;
 }
 
 }  // namespace obd::convertor

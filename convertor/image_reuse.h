@@ -12,8 +12,8 @@ namespace obd::convertor {
 /// on top of the one below; what would be made of these layers today has the digest of that manifest; and the
 /// topmost blob, looked at, says what it is too, which commits to the chain of digests below it.
 ///
-/// Its layers and its config are in the target then, mounted if need be: all but the manifest. Whether every
-/// lower blob is still there, a registry is left to say when that is pushed.
+/// All but its manifest is in the target then, mounted if need be, as far as we know: whether every lower
+/// blob is still there, and whole, a registry is left to say when that is pushed.
 std::optional<ConvertedImage> find_converted_image(const RunContext& context,
                                                    const registry::Manifest& source,
                                                    const std::stop_token& stop);

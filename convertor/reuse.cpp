@@ -14,6 +14,8 @@ namespace obd::convertor {
 namespace {
 
 constexpr size_t kMaxNameBytes = 255;  // of a database's columns
+/// The same may stand in thousands of repositories: a few that cannot be used say enough.
+constexpr size_t kMaxTries = 4;
 
 /// A name that fits a column: one that is too long is represented by its digest.
 std::string fitting(std::string name) {
@@ -65,12 +67,22 @@ auto Reuse::consult(Ask ask) -> std::optional<decltype(ask())> {
 
 void Reuse::forget_layer(const dedupdb::Place& place, const dedupdb::Key& key, const Digest& digest,
                          const std::stop_token& stop) {
-  ++stale_rows_;
-  log::info("stale row removed repo={} key={} digest={}", place.repo, key.digest.brief(), digest.brief());
-  consult([&] {
+  {
+    const std::lock_guard lock(mutex_);
+    refused_.insert(digest);
+  }
+  const auto removed = consult([&] {
     store_.remove_layer(place, key, digest, stop);
     return true;
   });
+  if (!removed) return;
+  ++stale_rows_;
+  log::info("stale row removed repo={} key={} digest={}", place.repo, key.digest.brief(), digest.brief());
+}
+
+bool Reuse::was_refused(const Digest& blob) const {
+  const std::lock_guard lock(mutex_);
+  return refused_.contains(blob);
 }
 
 bool Reuse::is_layer(const LayerIdentity& identity, const registry::BlobId& blob,
@@ -118,8 +130,6 @@ bool Reuse::try_record(const LayerIdentity& identity, const dedupdb::LayerRecord
 std::optional<registry::BlobId> Reuse::find_layer(const LayerIdentity& identity,
                                                   const std::function<bool()>& source_has_it,
                                                   const std::stop_token& stop) {
-  /// The same blob may stand in thousands of repositories: a few that cannot be mounted say enough.
-  constexpr size_t kMaxTries = 4;
   const auto records = consult([&] { return store_.find_layers(place_, key_of(identity), stop); });
   if (!records || records->empty() || !source_has_it()) return std::nullopt;
   for (size_t i = 0; i < std::min(records->size(), kMaxTries); ++i) {
@@ -133,12 +143,10 @@ std::optional<registry::BlobId> Reuse::find_layer(const LayerIdentity& identity,
 
 std::optional<registry::BlobId> Reuse::recorded_layer(const LayerIdentity& identity, const std::string& repo,
                                                       const std::stop_token& stop) {
-  const auto records = consult([&] { return store_.find_layers(place_, key_of(identity), stop); });
-  if (!records) return std::nullopt;
-  const auto found = std::find_if(records->begin(), records->end(),
-                                  [&](const dedupdb::LayerRecord& record) { return record.repo == repo; });
-  if (found == records->end()) return std::nullopt;
-  return registry::BlobId{found->digest, found->size};
+  const dedupdb::Place there{.host = place_.host, .repo = repo};  // whose record is the first
+  const auto records = consult([&] { return store_.find_layers(there, key_of(identity), stop); });
+  if (!records || records->empty() || records->front().repo != repo) return std::nullopt;
+  return registry::BlobId{records->front().digest, records->front().size};
 }
 
 void Reuse::record_layer(const LayerIdentity& identity, const registry::BlobId& blob,
@@ -160,13 +168,13 @@ std::unique_ptr<dedupdb::Lease> Reuse::lease_layer(const Digest& chain_id, const
   return lease ? std::move(*lease) : nullptr;
 }
 
-std::optional<dedupdb::ManifestRecord> Reuse::find_manifest(const Digest& source, const std::string& recipe,
-                                                            const std::string& media_type,
-                                                            const std::stop_token& stop) {
+std::vector<dedupdb::ManifestRecord> Reuse::find_manifests(const Digest& source, const std::string& recipe,
+                                                           const std::string& media_type,
+                                                           const std::stop_token& stop) {
   const auto records =
       consult([&] { return store_.find_manifests(place_, manifest_key(source, recipe), media_type, stop); });
-  if (!records || records->empty()) return std::nullopt;
-  return records->front();
+  if (!records) return {};
+  return {records->begin(), records->begin() + static_cast<ptrdiff_t>(std::min(records->size(), kMaxTries))};
 }
 
 void Reuse::record_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,
@@ -182,12 +190,13 @@ void Reuse::record_manifest(const Digest& source, const std::string& recipe, con
 
 void Reuse::forget_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,
                             const std::stop_token& stop) {
-  ++stale_rows_;
-  log::info("stale row removed source={} manifest={}", source.brief(), manifest.digest.brief());
-  consult([&] {
+  const auto removed = consult([&] {
     store_.remove_manifest(place_, manifest_key(source, recipe), manifest.media_type, manifest.digest, stop);
     return true;
   });
+  if (!removed) return;
+  ++stale_rows_;
+  log::info("stale row removed source={} manifest={}", source.brief(), manifest.digest.brief());
 }
 
 void Reuse::save(const std::stop_token& stop) {

@@ -3,9 +3,12 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "convertor/image.h"
 #include "convertor/layer_identity.h"
@@ -49,7 +52,10 @@ class Reuse {
   bool mount(const registry::BlobId& blob, const std::string& repo, const std::stop_token& stop);
   /// Whether the blob, looked at, is this layer.
   bool is_layer(const LayerIdentity& identity, const registry::BlobId& blob, const std::stop_token& stop);
-  /// The blob must be in the target, complete and verified.
+  /// Whether a record of a layer led to a blob of this digest, in any repository, that was not what it should
+  /// be.
+  bool was_refused(const Digest& blob) const;
+  /// The blob must be in the target.
   void record_layer(const LayerIdentity& identity, const registry::BlobId& blob, const std::stop_token& stop);
 
   /// The right to make a layer. Waits while another converter makes it, unless `wait` is not set; null then,
@@ -57,11 +63,11 @@ class Reuse {
   std::unique_ptr<dedupdb::Lease> lease_layer(const Digest& chain_id, const std::string& options, bool wait,
                                               const std::stop_token& stop);
 
-  /// `recipe`: all that the result depends on beside the source manifest. One of another repository of the
-  /// target's host where there is none of the target itself.
-  std::optional<dedupdb::ManifestRecord> find_manifest(const Digest& source, const std::string& recipe,
-                                                       const std::string& media_type,
-                                                       const std::stop_token& stop);
+  /// `recipe`: all that the result depends on beside the source manifest. The target's own is the first, if
+  /// there is one; the others are of other repositories of its host. A few of them.
+  std::vector<dedupdb::ManifestRecord> find_manifests(const Digest& source, const std::string& recipe,
+                                                      const std::string& media_type,
+                                                      const std::stop_token& stop);
   void record_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,
                        const std::stop_token& stop);
   void forget_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,
@@ -87,6 +93,8 @@ class Reuse {
   registry::Repository& target_;
   const bool required_;
   const dedupdb::Place place_;
+  mutable std::mutex mutex_;  // guards refused_
+  std::set<Digest> refused_;
   std::atomic<bool> out_of_reach_ = false;
   std::atomic<uint64_t> layers_ = 0;
   std::atomic<uint64_t> manifests_ = 0;

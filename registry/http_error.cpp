@@ -209,4 +209,14 @@ void throw_status(const HttpResponse& response, const FailureContext& context) {
   throw StatusError(message, response.status, is_retryable(response.status), delay);
 }
 
+void check_manifest_digest(const Digest& found, const std::string& reference, const HttpResponse& response) {
+  const auto check = [&](std::string_view expected, std::string_view who) {
+    if (!Digest::is_valid(expected) || expected == found.text()) return;
+    throw DataError(fmt::format("GET {}: the content has the digest {}, but {} {}", response.url->redacted(),
+                                found.text(), who, expected));
+  };
+  check(reference, "what was asked for is");
+  check(response.header("docker-content-digest").value_or(""), "the registry calls it");
+}
+
 }  // namespace obd::registry

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/digest.h"
 #include "registry/transport.h"
 
 namespace obd::registry {
@@ -27,5 +28,9 @@ std::string quote_line(std::string_view text);
 /// The message has the method, the URL without its query, the status, the registry's own words, and what to
 /// try.
 [[noreturn]] void throw_status(const HttpResponse& response, const FailureContext& context);
+
+/// Throws DataError for content that is not what was asked for, if that was a digest, or not what the
+/// registry says that it sends (Docker-Content-Digest).
+void check_manifest_digest(const Digest& found, const std::string& reference, const HttpResponse& response);
 
 }  // namespace obd::registry

@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "registry/async_hash.h"
 #include "registry/blob_reader.h"
+#include "registry/http_error.h"
 #include "registry/manifest_form.h"
 #include "registry/referrers.h"
 #include "registry/remote_source.h"

@@ -5,7 +5,6 @@
 #include "common/error.h"
 #include "common/json.h"
 #include "registry/registry.h"
-#include "registry/transport.h"
 
 namespace obd::registry {
 namespace {
@@ -57,16 +56,6 @@ std::string manifest_media_type(std::string_view bytes, std::string_view declare
     throw DataError(fmt::format("{}: its content is not what its media type {} says", what, type));
   }
   return type;
-}
-
-void check_manifest_digest(const Digest& found, const std::string& reference, const HttpResponse& response) {
-  const auto check = [&](std::string_view expected, std::string_view who) {
-    if (!Digest::is_valid(expected) || expected == found.text()) return;
-    throw DataError(fmt::format("GET {}: the content has the digest {}, but {} {}", response.url->redacted(),
-                                found.text(), who, expected));
-  };
-  check(reference, "what was asked for is");
-  check(response.header("docker-content-digest").value_or(""), "the registry calls it");
 }
 
 }  // namespace obd::registry

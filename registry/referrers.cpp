@@ -9,7 +9,7 @@
 #include "common/log.h"
 #include "common/turns.h"
 #include "registry/client.h"
-#include "registry/manifest_form.h"
+#include "registry/http_error.h"
 
 namespace obd::registry {
 namespace {

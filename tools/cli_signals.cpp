@@ -54,7 +54,11 @@ void SignalWatch::watch() {
   int timeout = -1;
   for (std::optional<ExitCode> asked;;) {
     const int count = ::poll(ready.data(), ready.size(), timeout);
-    if (count == 0) ::_exit(static_cast<int>(asked.value()));
+    if (count == 0) {
+      constexpr std::string_view kWords = "error: stopped without cleaning up: something does not answer\n";
+      [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kWords.data(), kWords.size());
+      ::_exit(static_cast<int>(asked.value()));
+    }
     if (count < 0) continue;  // EINTR
     if (ready[1].revents != 0) return;
     signalfd_siginfo info{};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <ostream>
+#include <set>
 
 #include "common/error.h"
 #include "convertor/cache_artifact.h"
@@ -51,6 +52,7 @@ class Inspector {
     const registry::Manifest document = repository.pull_manifest(reference, run_.stop());
     if (convertor::is_cache(document)) {
       inspect_cache(document, convertor::pull_cache(repository, document, run_.stop()));
+      if (with_referrers_) inspect_referrers(repository, document.digest);
     } else {
       inspect_image(repository, reference);
     }
@@ -85,7 +87,10 @@ class Inspector {
     for (const LoadedImage& image : tree.images) inspect_one(repository, image);
     if (with_referrers_) {
       for (const registry::Manifest& index : tree.indexes) inspect_referrers(repository, index.digest);
-      for (const LoadedImage& image : tree.images) inspect_referrers(repository, image.document.digest);
+      std::set<Digest> asked;  // an index may name an image twice
+      for (const LoadedImage& image : tree.images) {
+        if (asked.insert(image.document.digest).second) inspect_referrers(repository, image.document.digest);
+      }
     }
     summarise();
   }
@@ -99,10 +104,13 @@ class Inspector {
                     {"subject", subject.text()},
                     {"digest", referrer.manifest.digest.text()},
                     {"media_type", printable(referrer.media_type)},
-                    {"artifact_type", printable(referrer.artifact_type)}});
+                    {"artifact_type", printable(referrer.artifact_type)},
+                    {"size", referrer.manifest.size}});
       } else {
-        out_ << fmt::format("  {}\n    {}, {}\n", referrer.manifest.digest.text(),
-                            printable(referrer.artifact_type), printable(referrer.media_type));
+        const std::string type =
+            referrer.artifact_type.empty() ? "no type" : printable(referrer.artifact_type);
+        out_ << fmt::format("  {}\n    {}, {}, {} bytes\n", referrer.manifest.digest.text(), type,
+                            printable(referrer.media_type), referrer.manifest.size);
       }
     }
   }

@@ -198,8 +198,9 @@ std::unique_ptr<registry::Repository> World::open(const FakeRegistry& server, co
                        .max_delay = milliseconds(2),
                        .max_retry_after = milliseconds(5),
                        .settle = milliseconds(1)};
-  http.client.transport.stall_timeout = milliseconds(250);
-  http.client.transport.commit_timeout = milliseconds(250);
+  const milliseconds patience(kIsSanitized ? 1000 : 300);
+  http.client.transport.stall_timeout = patience;
+  http.client.transport.commit_timeout = patience;
   http.client.parallel = scene_.parallel;
   return std::make_unique<registry::HttpRepository>(
       registry::parse_repository_name(fmt::format("{}/{}", server.authority(), path)), std::move(http));

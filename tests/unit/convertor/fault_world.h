@@ -15,6 +15,12 @@
 
 namespace obd::convertor {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kIsSanitized = true;  // a conversion takes several times as long
+#else
+inline constexpr bool kIsSanitized = false;
+#endif
+
 /// A kind of conversion between registries that want tokens, each of an issuer of its own.
 struct Scene {
   std::string name;

@@ -141,9 +141,61 @@ TEST_F(SharedRegistry, WhatTheSourceLacksIsNotMounted) {
   const std::string tag = add({0, 1});
   convert(tag, "acme/one");
   const auto image = parse_manifest(source_.repository().pull_manifest(tag, {}));
-  fs::remove(source_.blob_path(image.layers.at(0).digest));
+  fs::remove(source_.blob_path(image.layers.at(1).digest));
   EXPECT_THROW(convert(tag, "acme/two"), Error);
-  EXPECT_TRUE(registry_.requests("POST", "acme/two").empty());
+  EXPECT_EQ(registry_.requests("POST", "acme/two").size(), 1u) << "the layer below, which the source has";
+  fs::remove(source_.blob_path(image.layers.at(0).digest));
+  EXPECT_THROW(convert(tag, "acme/three"), Error);
+  EXPECT_TRUE(registry_.requests("POST", "acme/three").empty());
+}
+
+TEST_F(SharedRegistry, ManifestThatIsRefusedIsMadeAnew) {
+  const std::string tag = add({0, 1, 2});
+  const ConvertResult first = convert(tag, "acme/one");
+  registry_.inject("PUT", "/acme/two/manifests/", {.status = 404});
+  const ConvertResult other = convert(tag, "acme/two");
+  EXPECT_EQ(other.root.digest, first.root.digest);
+  EXPECT_EQ(other.reuse.manifests, 0u);
+  EXPECT_EQ(other.reuse.layers, 3u);
+  EXPECT_EQ(other.reuse.stale_rows, 0u);
+  EXPECT_EQ(memory_->rows().size(), 8u);
+}
+
+TEST_F(SharedRegistry, RepositoryThatCannotBeMountedDoesNotHideTheNext) {
+  const std::string tag = add({0, 1});
+  const ConvertResult first = convert(tag, "acme/two");
+  for (dedupdb::Row row : memory_->rows()) {
+    row.place.repo = "acme/gone";
+    memory_->put(row);
+  }
+  const ConvertResult other = convert(tag, "acme/three");
+  EXPECT_EQ(other.root.digest, first.root.digest);
+  EXPECT_EQ(other.reuse.manifests, 1u);
+}
+
+TEST_F(SharedRegistry, DamagedLayerIsNamedAndNotPassedOn) {
+  const ConvertResult first = convert(add({0, 1}), "acme/one");
+  const std::string digest = first.images.at(0).layers.at(0).converted.digest.text();
+  const std::string good = registry_.blob(digest, "acme/one").value();
+  const std::string tag = add({0, 2});
+  const Digest expected = cold(tag, {});
+  const auto expect_named = [&](size_t first_byte, size_t last_byte) {
+    std::string bad = good;
+    for (size_t i = first_byte; i < last_byte; ++i) bad[i] = static_cast<char>(bad[i] ^ 0x55);
+    registry_.put_blob(digest, bad, "acme/one");
+    try {
+      convert(tag, "acme/one");
+      ADD_FAILURE() << "bytes " << first_byte << " to " << last_byte;
+    } catch (const DataError& error) {
+      EXPECT_THAT(error.what(),
+                  testing::AllOf(testing::HasSubstr(digest), testing::HasSubstr("is damaged in")));
+    }
+  };
+  expect_named(1536, good.size() / 2);                // where it is read
+  expect_named(good.size() - 3000, good.size() - 1);  // where it says what it is
+  registry_.remove_blob(digest, "acme/one");
+  EXPECT_EQ(convert(tag, "acme/one").root.digest, expected);
+  expect_whole("acme/one");
 }
 
 TEST_F(SharedRegistry, ManifestOfWhatIsMadeOtherwiseTodayIsNotTaken) {

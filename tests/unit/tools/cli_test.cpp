@@ -175,7 +175,7 @@ TEST(SignalWatchDeathTest, WhoDoesNotStopIsEnded) {
     ::kill(::getpid(), SIGTERM);
     for (;;) ::pause();
   };
-  EXPECT_EXIT(hang(), testing::ExitedWithCode(143), "");
+  EXPECT_EXIT(hang(), testing::ExitedWithCode(143), "without cleaning up");
 }
 
 }  // namespace
