@@ -148,7 +148,7 @@ class QuietTest : public testing::TestWithParam<Param> {
 
 using FaultSweep = QuietTest<std::tuple<Scene, Way>>;
 
-/// With sanitizers every fourth request has to do.
+/// With sanitizers every fourth request has to do. See cases().
 constexpr size_t kStride = kIsSanitized ? 4 : 1;
 
 void fail_one(const Scene& scene, const Way& way, size_t host, size_t n) {
@@ -182,8 +182,20 @@ std::string name_of(const testing::TestParamInfo<std::tuple<Scene, Way>>& info) 
   return std::get<0>(info.param).name + std::get<1>(info.param).name;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, FaultSweep,
-                         testing::Combine(testing::ValuesIn(scenes()), testing::ValuesIn(ways())), name_of);
+/// With sanitizers every fourth pair has to do, each scene and each way among them.
+std::vector<std::tuple<Scene, Way>> cases() {
+  std::vector<std::tuple<Scene, Way>> result;
+  const std::vector<Scene> all_scenes = scenes();
+  const std::vector<Way> all_ways = ways();
+  for (size_t scene = 0; scene < all_scenes.size(); ++scene) {
+    for (size_t way = 0; way < all_ways.size(); ++way) {
+      if ((scene + way) % kStride == 0) result.emplace_back(all_scenes[scene], all_ways[way]);
+    }
+  }
+  return result;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FaultSweep, testing::ValuesIn(cases()), name_of);
 
 using TwoFaults = QuietTest<Scene>;
 
@@ -192,7 +204,7 @@ TEST_P(TwoFaults, EndInTheRightImageOrInAClearError) {
   test::RandomChoice random;
   const auto below = [&](size_t bound) { return random.below(bound); };
   const std::vector<Way> all = ways();
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < (kIsSanitized ? 10 : 40); ++round) {
     World world(scene);
     std::string plan = fmt::format("{}, round {}", random.trace(), round);
     for (int i = 0; i < 2; ++i) {
