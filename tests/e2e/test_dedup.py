@@ -169,7 +169,8 @@ class Dedup(CostOfReuse, RegistryTestCase):
         rows.close()
 
     def test_rows_of_a_wrong_size(self):
-        """A row that says another size than the blob has, or a blob that was cut off: the layer is made anew."""
+        """Rows that say another size than the blobs have: the layers are made anew. A blob that the registry has cut off,
+        and keeps when it is sent again, is an error."""
         self.push("1", range(3))
         cold, _ = self.obd("1")
         for change in ("data_size + 1000000", "data_size / 2", "9223372036854775807"):
@@ -185,9 +186,13 @@ class Dedup(CostOfReuse, RegistryTestCase):
         blob = next((self.dir / "registry").rglob(f"{digest}/data"))
         whole = blob.read_bytes()
         blob.write_bytes(whole[:len(whole) // 2])
+        result = self.expect(3, CONVERTOR, "-r", f"{self.registry.host}/acme/app", "-i", "1", "-o", "new", "--plain",
+                             "--retry-delay", "0", *self.remember)
+        self.assertRegex(result.err, f"{digest} is damaged in {self.registry.host}/acme/app")
+        self.expect(5, OBDCTL, "inspect", "-r", f"{self.registry.host}/acme/app", "-i", "new", "--plain")
+        blob.write_bytes(whole)
         again, _ = self.obd("1")
         self.assertEqual(cold[-1]["digest"], again[-1]["digest"])
-        blob.write_bytes(whole)
         self.check("1")
 
     def test_diff_ids_of_others(self):
