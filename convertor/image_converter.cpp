@@ -150,9 +150,7 @@ fs::path ImageBuild::directory() const {
 /// The blob that layer `index` lies on. Requires that it is known, as it is when the layers below are
 /// published.
 std::optional<Digest> ImageBuild::below(size_t index) const {
-  if (index > 0) return result_.layers.at(index - 1).converted.digest;
-  if (context_.base) return context_.base->blob().digest;
-  return std::nullopt;
+  return index > 0 ? result_.layers.at(index - 1).converted.digest : context_.base_digest();
 }
 
 void ImageBuild::publish_base() {

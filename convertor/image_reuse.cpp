@@ -31,9 +31,7 @@ class ImageFinder {
 };
 
 std::optional<Digest> ImageFinder::below(size_t index) const {
-  if (index > 0) return layers_[index - 1].digest;
-  if (context_.base) return context_.base->blob().digest;
-  return std::nullopt;
+  return index > 0 ? layers_[index - 1].digest : context_.base_digest();
 }
 
 bool ImageFinder::find_layers(const std::string& repo) {

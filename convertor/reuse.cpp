@@ -171,10 +171,11 @@ std::unique_ptr<dedupdb::Lease> Reuse::lease_layer(const Digest& chain_id, const
 std::vector<dedupdb::ManifestRecord> Reuse::find_manifests(const Digest& source, const std::string& recipe,
                                                            const std::string& media_type,
                                                            const std::stop_token& stop) {
-  const auto records =
+  auto records =
       consult([&] { return store_.find_manifests(place_, manifest_key(source, recipe), media_type, stop); });
   if (!records) return {};
-  return {records->begin(), records->begin() + static_cast<ptrdiff_t>(std::min(records->size(), kMaxTries))};
+  records->resize(std::min(records->size(), kMaxTries));
+  return std::move(*records);
 }
 
 void Reuse::record_manifest(const Digest& source, const std::string& recipe, const Descriptor& manifest,

@@ -22,6 +22,10 @@ struct RunContext {
   std::unique_ptr<HeldRecords> held;  // none where what is pushed stays at once
   std::unique_ptr<Reuse> reuse;       // none where nothing is reused
 
+  /// The blob that the lowest layer of an image lies on; none where that is the disk itself.
+  std::optional<Digest> base_digest() const {
+    return base ? std::optional(base->blob().digest) : std::nullopt;
+  }
   MediaTypes media_types() const { return workshop.options.oci ? MediaTypes::kOci : MediaTypes::kDocker; }
   /// `source`: the manifest or index that the result is made of.
   ResultForm form(const registry::Manifest& source) const;

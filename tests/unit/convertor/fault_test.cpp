@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <thread>
 
@@ -209,16 +210,15 @@ using TwoFaults = QuietTest<Scene>;
 TEST_P(TwoFaults, EndInTheRightImageOrInAClearError) {
   const Scene& scene = GetParam();
   test::RandomChoice random;
-  const auto below = [&](size_t bound) { return random.below(bound); };
   const std::vector<Way> all = ways();
   for (int round = 0; round < (kIsSanitized ? 10 : 40); ++round) {
     World world(scene);
     std::string plan = fmt::format("{}, round {}", random.trace(), round);
     for (int i = 0; i < 2; ++i) {
-      const size_t host = below(clean(scene).requests.size());
+      const size_t host = random.below(clean(scene).requests.size());
       const World::Host& victim = world.hosts()[host];
-      const Way& way = all[below(all.size())];
-      const size_t n = below(clean(scene).requests[host]);
+      const Way& way = all[random.below(all.size())];
+      const size_t n = random.below(clean(scene).requests[host]);
       plan += fmt::format("; request {} at the {}: {}", n, victim.name, way.name);
       victim.server->fail_request(victim.earlier + n, way.fault(world, victim));
     }

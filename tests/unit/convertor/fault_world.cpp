@@ -4,12 +4,12 @@
 #include <gmock/gmock.h>
 
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "convertor/tag_converter.h"
 #include "registry/challenge.h"
 #include "registry/http_repository.h"
 #include "tests/support/json.h"
+#include "tests/support/noise.h"
 #include "tests/support/tar_builder.h"
 #include "tests/unit/convertor/layout_image.h"
 
@@ -53,17 +53,11 @@ struct SourceImages {
   std::vector<std::pair<std::string, std::string>> layers;               // of "image"
 };
 
-/// Noise, so that layers have a body to break in.
-std::string noise(size_t bytes) {
-  std::minstd_rand random(7);
-  std::string result(bytes, '\0');
-  for (char& c : result) c = static_cast<char>(random() >> 8);
-  return result;
-}
-
 SourceImages make_source_images() {
   LayoutImages layout;
-  const test::Bytes lower = TarBuilder().directory("etc").file("etc/a", noise(100'000)).end().bytes();
+  // So that there is a body to break in.
+  const test::Bytes lower =
+      TarBuilder().directory("etc").file("etc/a", test::noise(100'000, 7)).end().bytes();
   const test::Bytes upper = TarBuilder().file("etc/.wh.a", "").file("etc/c", "c").end().bytes();
   const test::Bytes other = TarBuilder().file("etc/d", "d").end().bytes();
   const Descriptor image = layout.add_image({{lower, {}}, {upper, {}}}, "image");

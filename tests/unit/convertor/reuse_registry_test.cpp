@@ -218,7 +218,6 @@ TEST_F(SharedRegistry, ManifestOfWhatIsMadeOtherwiseTodayIsNotTaken) {
 TEST_F(SharedRegistry, NoMixOfRowsAndBlobsGivesAWrongImage) {
   test::RandomChoice random;
   SCOPED_TRACE(random.trace());
-  const auto below = [&](size_t bound) { return random.below(bound); };
   const std::vector<ConvertOptions> all_options = {{},
                                                    {.mkfs = false, .base_layer = base_},
                                                    {.vsize_gib = 2},
@@ -226,9 +225,9 @@ TEST_F(SharedRegistry, NoMixOfRowsAndBlobsGivesAWrongImage) {
                                                    {.oci = true, .referrer = true}};
   std::map<std::pair<std::string, size_t>, Digest> expected;
   const auto disturb = [&](const std::vector<dedupdb::Row>& rows) {
-    dedupdb::Row row = rows[below(rows.size())];
-    const dedupdb::Row& other = rows[below(rows.size())];
-    switch (below(8)) {
+    dedupdb::Row row = rows[random.below(rows.size())];
+    const dedupdb::Row& other = rows[random.below(rows.size())];
+    switch (random.below(8)) {
       case 0:
         return memory_->remove(row);
       case 1:  // right key, wrong blob
@@ -236,10 +235,10 @@ TEST_F(SharedRegistry, NoMixOfRowsAndBlobsGivesAWrongImage) {
         row.size = other.size;
         return memory_->put(row);
       case 2:  // another size
-        row.size = below(2) == 0 ? row.size / 2 : row.size + 1'000'000;
+        row.size = random.below(2) == 0 ? row.size / 2 : row.size + 1'000'000;
         return memory_->put(row);
       case 3:  // a repository that does not have it
-        row.place.repo = kRepositories[below(kRepositories.size())];
+        row.place.repo = kRepositories[random.below(kRepositories.size())];
         return memory_->put(row);
       case 4:
         return registry_.remove_blob(row.digest, row.place.repo);
@@ -254,14 +253,14 @@ TEST_F(SharedRegistry, NoMixOfRowsAndBlobsGivesAWrongImage) {
     }
   };
   for (int round = 0; round < 40; ++round) {
-    const size_t way = below(2) == 0 ? 0 : below(all_options.size());
+    const size_t way = random.below(2) == 0 ? 0 : random.below(all_options.size());
     std::vector<size_t> numbers;
-    for (size_t count = 1 + below(4); numbers.size() < count;) numbers.push_back(below(3));
+    for (size_t count = 1 + random.below(4); numbers.size() < count;) numbers.push_back(random.below(3));
     const std::string tag = add(numbers);
-    const std::string& repository = kRepositories[below(kRepositories.size())];
+    const std::string& repository = kRepositories[random.below(kRepositories.size())];
     if (!expected.contains({tag, way})) expected[{tag, way}] = cold(tag, all_options[way]);
     const auto rows = memory_->rows();
-    for (size_t times = rows.empty() ? 0 : below(4); times > 0; --times) disturb(rows);
+    for (size_t times = rows.empty() ? 0 : random.below(4); times > 0; --times) disturb(rows);
     ASSERT_EQ(convert(tag, repository, all_options[way]).root.digest, (expected[{tag, way}]))
         << tag << " in round " << round << ", options " << way << ", " << repository;
     expect_whole(repository);

@@ -285,7 +285,6 @@ TEST_P(ReuseTest, ConvertersAtOnceMakeEachLayerOnce) {
 TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
   test::RandomChoice random;
   SCOPED_TRACE(random.trace());
-  const auto below = [&](size_t bound) { return random.below(bound); };
   const std::vector<ConvertOptions> all_options = {{},
                                                    {.vsize_gib = 2},
                                                    {.zfile = {.algorithm = blockfs::Algorithm::kZstd}},
@@ -293,18 +292,19 @@ TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
                                                    {.oci = true, .referrer = true}};
   std::map<std::pair<std::string, size_t>, Digest> expected;
   for (int round = 0; round < 25; ++round) {
-    const size_t way = below(2) == 0 ? 0 : below(all_options.size());
+    const size_t way = random.below(2) == 0 ? 0 : random.below(all_options.size());
     const ConvertOptions& options = all_options[way];
     std::vector<int> numbers;
-    for (size_t count = 1 + below(4); numbers.size() < count;) numbers.push_back(static_cast<int>(below(3)));
+    for (size_t count = 1 + random.below(4); numbers.size() < count;)
+      numbers.push_back(static_cast<int>(random.below(3)));
     const std::string tag = add(numbers);
     if (!expected.contains({tag, way})) expected[{tag, way}] = cold(tag, options);
     const auto all = farm_.rows(dedupdb::Table::kLayers);
     if (!all.empty()) {
-      const dedupdb::Row& row = all[below(all.size())];
-      const dedupdb::Row& other = all[below(all.size())];
+      const dedupdb::Row& row = all[random.below(all.size())];
+      const dedupdb::Row& other = all[random.below(all.size())];
       const auto size = static_cast<uint64_t>(row.size);
-      switch (below(7)) {
+      switch (random.below(7)) {
         case 0:
           farm_.memory().remove(row);
           break;
@@ -326,7 +326,7 @@ TEST_P(ReuseTest, NoMixOfRowsGivesAWrongImage) {
         default:
           break;
       }
-      if (below(2) == 0) farm_.forget_manifests();
+      if (random.below(2) == 0) farm_.forget_manifests();
     }
     ASSERT_EQ(farm_.convert(tag, options).root.digest, (expected[{tag, way}]))
         << tag << " in round " << round << ", options " << way;

@@ -4,7 +4,6 @@
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 
-#include <random>
 #include <sstream>
 
 namespace obd::registry::test {
@@ -46,13 +45,6 @@ RetryPolicy quick_retries() {
           .max_delay = std::chrono::milliseconds(4),
           .max_retry_after = std::chrono::milliseconds(50),
           .settle = std::chrono::milliseconds(1)};
-}
-
-std::string noise(size_t bytes, unsigned seed) {
-  std::minstd_rand random(seed);
-  std::string result(bytes, '\0');
-  for (char& c : result) c = static_cast<char>(random() >> 8);
-  return result;
 }
 
 BlobId id_of(std::string_view content) {

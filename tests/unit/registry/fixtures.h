@@ -10,6 +10,7 @@
 #include "registry/challenge.h"
 #include "registry/http_repository.h"
 #include "tests/support/fake_registry.h"
+#include "tests/support/noise.h"
 
 namespace obd::registry::test {
 
@@ -39,8 +40,7 @@ class CapturedLog {
 /// Waits that a test can afford.
 RetryPolicy quick_retries();
 
-/// Noise that is the same in every run; `seed` makes different ones.
-std::string noise(size_t bytes, unsigned seed = 1);
+using obd::test::noise;
 
 BlobId id_of(std::string_view content);
 
