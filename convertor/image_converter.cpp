@@ -46,6 +46,12 @@ bool is_damaged(registry::Repository& repository, const registry::BlobId& blob, 
   return true;
 }
 
+/// Advice on a size that rests on a damaged layer is none: that the layer is damaged is said first.
+void verify_rest(blockfs::LayerTar& tar, LayerSource& source) {
+  tar.drain();
+  source.verify();
+}
+
 /// The filesystem of the layers so far.
 struct Disk {
   Disk(blockfs::LayerStack layers, uint64_t budget) : stack(std::move(layers)), store(stack, budget) {}
@@ -263,6 +269,7 @@ void ImageBuild::apply(size_t index) {
     pending->layer.applied =
         blockfs::apply_layer(*disk_->filesystem, disk_->store, tar, pending->output->sink());
   } catch (const blockfs::LayerDoesNotFit& full) {
+    verify_rest(tar, *source);
     advise_size(full, index + 1);
   }
   source->verify();
@@ -287,6 +294,7 @@ void ImageBuild::advise_size(const blockfs::LayerDoesNotFit& full, size_t next) 
     sources_.pop_front();
     blockfs::LayerTar tar(layer_name(next), *source);
     needs.add(blockfs::count_remaining(tar));
+    verify_rest(tar, *source);
   }
   throw CapacityError(fmt::format("{}; {}", full.what(), blockfs::vsize_advice(options_.vsize_gib, needs)));
 }

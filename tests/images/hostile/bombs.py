@@ -25,16 +25,51 @@ def gzip_zeroes(prefix, count, suffix):
             + deflate.flush() + struct.pack("<II", zlib.crc32(suffix, crc), size & 0xFFFFFFFF))
 
 
+def diff_id_of_zeroes(heads, count):
+    """The diffID of a tar of members that hold `count` zeroes each (whole MiB)."""
+    plain, chunk = hashlib.sha256(), bytes(1 << 20)
+    for head in heads:
+        plain.update(head)
+        for _ in range(count >> 20):
+            plain.update(chunk)
+    plain.update(END_MARK)
+    return "sha256:" + plain.hexdigest()
+
+
 def with_blob(layout, blob, diff_id=None):
     bottom, top = Layer().file(b"bottom", b"1"), Layer()
     top.blob, top.diff_id = blob, diff_id
     layout.tag("test", layout.image([bottom, top]))
 
 
+# A diffID that is right makes an image that is good on a larger disk.
+
+
+def large_file(layout, diff_id):
+    head = header(b"victim", b"0", size=2 * GIB)
+    with_blob(layout, gzip_zeroes(head, 2 * GIB, END_MARK), diff_id or diff_id_of_zeroes([head], 2 * GIB))
+
+
 @image(codes=(8,), says=r"--vsize", arguments=("--vsize", "1"))
 def file_larger_than_disk(layout):
     """A gzip bomb: a file of 2 GiB of zeroes on a disk of 1 GiB."""
-    with_blob(layout, gzip_zeroes(header(b"victim", b"0", size=2 * GIB), 2 * GIB, END_MARK))
+    large_file(layout, None)
+
+
+@image(codes=(3,), says="layer 2 of 2.*diff ID", arguments=("--vsize", "1"))
+def damaged_file_larger_than_disk(layout):
+    """The same with another's diffID: no size of disk would help."""
+    large_file(layout, "sha256:" + "5" * 64)
+
+
+@image(codes=(3,), says="layer 3 of 3.*diff ID", arguments=("--vsize", "1"))
+def damaged_layer_above_a_full_disk(layout):
+    """A layer that is too large is followed by one with another's diffID."""
+    head, above = header(b"victim", b"0", size=2 * GIB), Layer().file(b"above", b"1")
+    large = Layer()
+    large.blob, large.diff_id = gzip_zeroes(head, 2 * GIB, END_MARK), diff_id_of_zeroes([head], 2 * GIB)
+    above.diff_id = "sha256:" + "5" * 64
+    layout.tag("test", layout.image([Layer().file(b"bottom", b"1"), large, above]))
 
 
 @image(codes=(8,), says=r"--vsize", arguments=("--vsize", "1"))
@@ -42,13 +77,8 @@ def files_larger_than_disk(layout):
     """Many files that fill a disk of 1 GiB together."""
     size = 48 << 20
     heads = [header(b"victim%d" % i, b"0", size=size) for i in range(24)]
-    plain = hashlib.sha256()
-    for head in heads:
-        plain.update(head + bytes(size))
-    plain.update(END_MARK)
-    # The diffID is right: on a larger disk this image is a good one.
     with_blob(layout, b"".join(gzip_zeroes(head, size, b"") for head in heads) + gzip_member(END_MARK),
-              "sha256:" + plain.hexdigest())
+              diff_id_of_zeroes(heads, size))
 
 
 @image(codes=(8,), says=r"--vsize", arguments=("--vsize", "1"))
