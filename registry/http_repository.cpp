@@ -87,7 +87,7 @@ std::unique_ptr<ByteSource> HttpRepository::open_blob(const BlobId& blob) {
 }
 
 bool HttpRepository::has_blob(const BlobId& blob, std::stop_token stop) {
-  return uploader_.has(blob, Access::kPull, stop);
+  return uploader_.find(blob, Access::kPull, stop) == BlobUploader::Presence::kThere;
 }
 
 bool HttpRepository::mount_blob(const BlobId& blob, const std::string& from_repository_path,
@@ -100,16 +100,43 @@ std::unique_ptr<Spool> HttpRepository::new_spool() {
       Spool::Options{.directory = work_directory_, .memory_limit = spool_memory_bytes_});
 }
 
+/// A registry may keep what it has under a digest, damaged as that is, when the blob is sent again. It may
+/// also be wrong about the size alone.
+void HttpRepository::push_unless_there(const BlobId& blob, const std::function<void()>& push,
+                                       const std::stop_token& stop) {
+  const BlobUploader::Presence found = uploader_.find(blob, Access::kPush, stop);
+  if (found == BlobUploader::Presence::kThere) return;
+  push();
+  if (found == BlobUploader::Presence::kMissing || has_blob(blob, stop)) return;
+  const auto refuse = [&](const Error& cause) {
+    throw DataError(
+        fmt::format("{} is damaged in {}, and is kept though it was sent again: have the registry's operator "
+                    "restore it, or "
+                    "delete it from its storage, then try again ({})",
+                    blob.digest.text(), name(), cause.what()));
+  };
+  try {
+    pull_blob(
+        blob, [](auto) {}, stop);
+  } catch (const DataError& error) {
+    refuse(error);
+  } catch (const NetworkError& error) {
+    if (error.http_status() != 0) throw;
+    refuse(error);  // all that comes is too short
+  }
+}
+
 Digest HttpRepository::push_spool(std::shared_ptr<Spool> spool, std::stop_token stop) {
   Digest digest = spool->digest(stop);
-  if (!uploader_.has({digest, spool->size()}, Access::kPush, stop)) uploader_.push(*spool, digest, stop);
+  push_unless_there(
+      {digest, spool->size()}, [&] { uploader_.push(*spool, digest, stop); }, stop);
   return digest;
 }
 
 Digest HttpRepository::push_bytes(std::string_view content, std::stop_token stop) {
   Digest digest = Digest::of(content);
-  if (!uploader_.has({digest, content.size()}, Access::kPush, stop))
-    uploader_.push_whole(BytesSource(content), digest, stop);
+  push_unless_there(
+      {digest, content.size()}, [&] { uploader_.push_whole(BytesSource(content), digest, stop); }, stop);
   return digest;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <mutex>
 
 #include "registry/client.h"
@@ -41,6 +42,7 @@ class HttpRepository final : public Repository {
                                            const std::string& media_type, std::string_view bytes,
                                            const std::optional<std::string>& if_match,
                                            const std::stop_token& stop);
+  void push_unless_there(const BlobId& blob, const std::function<void()>& push, const std::stop_token& stop);
   void add_to_referrers(const std::optional<Referral>& referral, const HttpResponse& response,
                         const std::stop_token& stop);
 

@@ -148,7 +148,7 @@ bool BlobUploader::commit(UploadSession& session, const BlobId& blob, Retries& r
 
 std::optional<bool> BlobUploader::try_has(const BlobId& blob, Retries& retries, const std::stop_token& stop) {
   try {
-    return has_once(blob, Access::kPush, stop);
+    return find_once(blob, Access::kPush, stop) == Presence::kThere;
   } catch (const NetworkError& error) {
     if (!retries.wait_after(error)) throw;
   }
@@ -195,11 +195,12 @@ void BlobUploader::put(const ByteSource& content, const Digest& digest, const st
   session.put({digest, content.size()}, body, stop);
 }
 
-bool BlobUploader::has(const BlobId& blob, Access access, const std::stop_token& stop) {
-  return with_retries(client_->retry_policy(), stop, [&] { return has_once(blob, access, stop); });
+BlobUploader::Presence BlobUploader::find(const BlobId& blob, Access access, const std::stop_token& stop) {
+  return with_retries(client_->retry_policy(), stop, [&] { return find_once(blob, access, stop); });
 }
 
-bool BlobUploader::has_once(const BlobId& blob, Access access, const std::stop_token& stop) {
+BlobUploader::Presence BlobUploader::find_once(const BlobId& blob, Access access,
+                                               const std::stop_token& stop) {
   const Url url = client_->url(fmt::format("blobs/{}", blob.digest.text()), stop);
   const auto enough = [](const HttpResponse&, std::span<const std::byte>) { return false; };
   // Some know no HEAD, and a URL that is signed for GET is refused to it.
@@ -210,16 +211,17 @@ bool BlobUploader::has_once(const BlobId& blob, Access access, const std::stop_t
                               .access = access,
                               .answers = {403, 404}},
                              stop);
-      if (response.status == 404) return false;
+      if (response.status == 404) return Presence::kMissing;
       if (!response.ok()) continue;
       const auto length = response.header("content-length");
-      return !length || *length == std::to_string(blob.size);
+      const bool is_whole = !length || *length == std::to_string(blob.size);
+      return is_whole ? Presence::kThere : Presence::kOtherSize;
     } catch (const StatusError& error) {
       if (error.retryable()) throw;
       log::debug("blob={} may be there cause=\"{}\"", blob.digest.brief(), error.what());
     }
   }
-  return false;
+  return Presence::kMissing;
 }
 
 }  // namespace obd::registry

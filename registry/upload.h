@@ -30,8 +30,9 @@ class BlobUploader {
   /// As Repository::mount_blob().
   bool mount(const BlobId& blob, const std::string& from, const std::stop_token& stop);
 
+  enum class Presence { kMissing, kOtherSize, kThere };
   /// `access`: what the requests that follow will need, so that one token serves all of them.
-  bool has(const BlobId& blob, Access access, const std::stop_token& stop);
+  Presence find(const BlobId& blob, Access access, const std::stop_token& stop);
 
  private:
   /// False if the session was lost, or pieces are refused: what follows begins from the start.
@@ -43,7 +44,7 @@ class BlobUploader {
   /// After a request of `sent` bytes was too large. False if smaller ones cannot be made.
   bool shrink_chunks(uint64_t sent, uint64_t min_chunk_bytes);
   /// Once the registry has refused to tell, the blob counts as missing: an upload will say what is wrong.
-  bool has_once(const BlobId& blob, Access access, const std::stop_token& stop);
+  Presence find_once(const BlobId& blob, Access access, const std::stop_token& stop);
   /// None if nobody could be asked: that has been waited for.
   std::optional<bool> try_has(const BlobId& blob, Retries& retries, const std::stop_token& stop);
   void put(const ByteSource& content, const Digest& digest, const std::stop_token& stop);

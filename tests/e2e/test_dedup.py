@@ -129,13 +129,34 @@ class Dedup(CostOfReuse, RegistryTestCase):
             self.assertGreaterEqual(again[-1]["reuse"]["stale_rows"], 1)
             self.check("1")
 
+    def stored_layer(self, lines, index):
+        """The digest of a converted layer, and the registry's own file."""
+        digest = [line for line in lines if line["type"] == "layer"][index]["digest"]
+        name = digest.split(":")[1]
+        return digest, self.registry.storage / "docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
+
+    def test_emptied_blob_is_named(self):
+        """A file that a power failure left empty, anywhere in an image that is known as a whole, or unknown."""
+        self.push("1", range(3))
+        cold, _ = self.obd("1")
+        for index in range(3):
+            for remember in (self.remember, ("--db-str", f"empty{index}.db")):
+                digest, blob = self.stored_layer(cold, index)
+                content = blob.read_bytes()
+                blob.write_bytes(b"")
+                result = self.expect(3, CONVERTOR, "-r", f"{self.registry.host}/acme/app", "-i", "1", "-o", "again",
+                                     "--plain", "--retry-delay", "0", *remember)
+                self.assertRegex(result.err, f"{digest}.* is damaged in {self.registry.host}/acme/app")
+                self.expect(5, OBDCTL, "inspect", "-r", f"{self.registry.host}/acme/app", "-i", "again", "--plain")
+                blob.write_bytes(content)
+                warm, _ = self.obd("1", remember=remember)
+                self.assertEqual(warm[-1]["digest"], cold[-1]["digest"])
+
     def test_damaged_blob_is_named(self):
         """A converted layer that the registry damaged is not passed on: the error says which blob it is."""
         self.push("1", range(2))
         cold, _ = self.obd("1")
-        digest = [line for line in cold if line["type"] == "layer"][0]["digest"]
-        name = digest.split(":")[1]
-        blob = self.registry.storage / "docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
+        digest, blob = self.stored_layer(cold, 0)
         content = bytearray(blob.read_bytes())
         # All but the wrappers at both ends, which say that it is the right layer.
         content[4096:-8192] = bytes(byte ^ 0x55 for byte in content[4096:-8192])

@@ -220,6 +220,24 @@ TEST_P(Push, MediaTypeCannotSmuggleAHeader) {
   EXPECT_EQ(registry().requests().size(), 0u);
 }
 
+TEST_P(Push, DamagedBlobThatTheRegistryKeepsIsAnError) {
+  for (const std::string& kept : {content_.substr(0, 1000), std::string()}) {
+    registry().on_request([&](const auto& request) {
+      if (request.method == "HEAD" || request.method == "GET") registry().put_blob(digest_.text(), kept);
+    });
+    EXPECT_THAT(message_of<DataError>([&] { push_text(repository(), content_); }),
+                testing::AllOf(HasSubstr(digest_.text()), HasSubstr("is damaged in")));
+  }
+}
+
+TEST_P(Push, RegistryThatIsWrongAboutSizesAloneIsBelievedNoMore) {
+  registry().inject("HEAD", digest_.text(),
+                    {.kind = Fault::Kind::kHeaders, .headers = {{"Content-Length", "7"}}}, 100);
+  expect_pushed();
+  expect_pushed();
+  EXPECT_EQ(count("POST", "/uploads/"), 2u);
+}
+
 TEST_P(Push, UploadWithoutALocationIsAnError) {
   registry().inject("POST", "", {.status = 202}, 100);
   EXPECT_THAT(message_of<NetworkError>([&] { push_text(repository(), content_); }),
