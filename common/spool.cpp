@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <functional>
 
 #include "common/error.h"
 
@@ -67,6 +69,22 @@ void rename_into_place(const fs::path& from, const fs::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) {
     throw IoError::from_errno(fmt::format("renaming {} to {}", from.string(), to.string()), errno);
   }
+}
+
+/// `publish` gives the file with that name its place.
+void write_under_temporary_name(const fs::path& path, std::string_view content,
+                                const std::function<void(const fs::path&)>& publish) {
+  const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  const auto [temporary, fd] = create_named(directory);
+  try {
+    write_fully(fd.get(), 0, std::as_bytes(std::span(content)), path.string());
+    if (::fsync(fd.get()) != 0) throw IoError::from_errno(fmt::format("syncing {}", path.string()), errno);
+    publish(temporary);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  sync_directory(directory);
 }
 
 }  // namespace
@@ -252,17 +270,21 @@ void Spool::replace(const fs::path& path) {
 }
 
 void write_file_atomically(const fs::path& path, std::string_view content) {
-  const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  const auto [temporary, fd] = create_named(directory);
-  try {
-    write_fully(fd.get(), 0, std::as_bytes(std::span(content)), path.string());
-    if (::fsync(fd.get()) != 0) throw IoError::from_errno(fmt::format("syncing {}", path.string()), errno);
-    rename_into_place(temporary, path);
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
-  }
-  sync_directory(directory);
+  write_under_temporary_name(path, content, [&](const fs::path& from) { rename_into_place(from, path); });
+}
+
+void create_file(const fs::path& path, std::string_view content) {
+  std::error_code error;
+  if (fs::exists(path, error)) return;
+  write_under_temporary_name(path, content, [&](const fs::path& from) {
+    // A filesystem that does not know the one knows the other.
+    const bool renamed = ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0;
+    if (renamed) return;
+    if (errno != EEXIST && ::link(from.c_str(), path.c_str()) != 0 && errno != EEXIST) {
+      throw IoError::from_errno(fmt::format("creating {}", path.string()), errno);
+    }
+    ::unlink(from.c_str());
+  });
 }
 
 void remove_stale_temporaries(const fs::path& directory) {

@@ -21,8 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Layers that are fetched ahead of the one being applied.
-constexpr size_t kReadAhead = 2;
 /// Layers that are applied but not yet published.
 constexpr uint64_t kMaxUnpublished = 4;
 /// Of a layer that is converted but not pushed, before it goes to a file.
@@ -62,7 +60,7 @@ struct Disk {
 
 class ImageBuild {
  public:
-  ImageBuild(const RunContext& context, const registry::Manifest& manifest, uint64_t budget,
+  ImageBuild(const RunContext& context, const registry::Manifest& manifest, const ImageShare& share,
              std::string label, std::stop_token stop);
 
   ConvertedImage run();
@@ -105,7 +103,7 @@ class ImageBuild {
   const Workshop& workshop_;
   const ConvertOptions& options_;
   const registry::Manifest& source_;
-  const uint64_t budget_;
+  const ImageShare share_;
   const std::string label_;
   std::stop_token outer_stop_;
 
@@ -130,13 +128,13 @@ class ImageBuild {
   size_t started_ = 0;
 };
 
-ImageBuild::ImageBuild(const RunContext& context, const registry::Manifest& manifest, uint64_t budget,
+ImageBuild::ImageBuild(const RunContext& context, const registry::Manifest& manifest, const ImageShare& share,
                        std::string label, std::stop_token stop)
     : context_(context),
       workshop_(context.workshop),
       options_(context.workshop.options),
       source_(manifest),
-      budget_(budget),
+      share_(share),
       label_(std::move(label)),
       outer_stop_(stop),
       stages_(std::move(stop)) {
@@ -210,7 +208,7 @@ void ImageBuild::show_progress(size_t first) {
 }
 
 void ImageBuild::start_sources(size_t applied) {
-  while (started_ < image_.manifest.layers.size() && started_ <= applied + kReadAhead) {
+  while (started_ < image_.manifest.layers.size() && started_ <= applied + share_.layers_ahead) {
     sources_.push_back(std::make_unique<LayerSource>(
         workshop_.source_place(), image_.manifest.layers[started_], image_.config.diff_ids[started_],
         layer_name(started_), chunks_, *progress_[started_], stages_.token()));
@@ -223,7 +221,7 @@ void ImageBuild::prepare_disk(size_t reused) {
     ground_.push_back(
         blockfs::open_layer_blob(workshop_.target.open_blob(result_.layers[index].converted.blob())).layer);
   }
-  disk_ = std::make_unique<Disk>(blockfs::LayerStack(ground_), budget_);
+  disk_ = std::make_unique<Disk>(blockfs::LayerStack(ground_), share_.metadata_bytes);
   disk_->filesystem = ground_.empty() ? blockfs::Filesystem::create(disk_->store, options_.vsize_gib << 30)
                                       : blockfs::Filesystem::open(disk_->store);
 }
@@ -309,7 +307,7 @@ void ImageBuild::reopen_disk() {
   auto layers = ground_;
   for (const auto& spool : spools_) layers.push_back(blockfs::open_layer_blob(spool).layer);
   disk_.reset();
-  disk_ = std::make_unique<Disk>(blockfs::LayerStack(layers), budget_);
+  disk_ = std::make_unique<Disk>(blockfs::LayerStack(layers), share_.metadata_bytes);
   disk_->filesystem = blockfs::Filesystem::open(disk_->store);
 }
 
@@ -440,8 +438,8 @@ void ImageBuild::make_layers(size_t first) {
 }  // namespace
 
 ConvertedImage convert_image(const RunContext& context, const registry::Manifest& manifest,
-                             uint64_t metadata_budget_bytes, const std::string& label, std::stop_token stop) {
-  return ImageBuild(context, manifest, metadata_budget_bytes, label, std::move(stop)).run();
+                             const ImageShare& share, const std::string& label, std::stop_token stop) {
+  return ImageBuild(context, manifest, share, label, std::move(stop)).run();
 }
 
 }  // namespace obd::convertor

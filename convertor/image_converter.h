@@ -28,14 +28,20 @@ struct ConvertedImage {
   bool recorded = false;               // as being in the target
 };
 
+/// What one of several images that are converted at a time may use.
+struct ImageShare {
+  uint64_t metadata_bytes;  // for the metadata of its filesystem
+  size_t layers_ahead = 2;  // fetched ahead of the one being applied
+};
+
 /// Converts one image: applies its layers in order while the ones before are compressed and published and the
 /// ones behind are fetched, and pushes the config when all of them are there. The manifest is left to the
 /// caller, who knows under which name it goes. The lowest layers are reused, as far as they are found.
 ///
-/// `metadata_budget_bytes`: this image's share. `label` names the image in messages.
+/// `label` names the image in messages.
 /// Errors: as the parts; an error of a layer says which. Nothing that refers to anything unfinished is
 /// pushed.
 ConvertedImage convert_image(const RunContext& context, const registry::Manifest& manifest,
-                             uint64_t metadata_budget_bytes, const std::string& label, std::stop_token stop);
+                             const ImageShare& share, const std::string& label, std::stop_token stop);
 
 }  // namespace obd::convertor

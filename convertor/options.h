@@ -31,9 +31,9 @@ struct ConvertOptions {
   /// The result is an index of the source's images and the converted ones.
   bool merge_index = false;
 
-  /// Images of an index converted at a time; 0 is no limit.
+  /// Images of an index converted at a time, as far as `metadata_budget_bytes` goes; 0 is no limit.
   uint64_t concurrency_limit = 4;
-  /// For filesystem metadata, of all images converted at a time, in bytes.
+  /// In bytes: for the filesystem metadata of all images converted at a time, and for there being several.
   uint64_t metadata_budget_bytes = 384 << 20;
   /// Without it nothing is pushed, reused or recorded; digests are computed all the same.
   bool upload = true;

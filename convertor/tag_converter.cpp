@@ -6,6 +6,7 @@
 #include <atomic>
 #include <map>
 
+#include "blockfs/ext4/metadata_store.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/stage_group.h"
@@ -22,6 +23,23 @@ bool is_refusal(const NetworkError& error) {
   return status >= 400 && status < 500 && status != 401 && status != 403 && status != 429;
 }
 
+/// What another image at a time takes without the metadata of its filesystem (docs/performance.md).
+constexpr uint64_t kAnotherImageBytes = 24 << 20;
+/// With less, an image's metadata is written and read again and again.
+constexpr uint64_t kEnoughMetadataBytes = 16 << 20;
+
+/// The largest number of images at a time, up to `most`, for which `budget_bytes` is enough.
+uint64_t images_at_once(uint64_t most, uint64_t budget_bytes) {
+  const uint64_t affordable =
+      (budget_bytes + kAnotherImageBytes) / (kEnoughMetadataBytes + kAnotherImageBytes);
+  return std::max<uint64_t>(1, std::min(most, affordable));
+}
+
+ImageShare share_of(uint64_t images, uint64_t budget_bytes) {
+  return {.metadata_bytes = (budget_bytes - (images - 1) * kAnotherImageBytes) / images,
+          .layers_ahead = 2 / images};
+}
+
 class GraphConverter {
  public:
   GraphConverter(const Workshop& workshop, std::stop_token stop)
@@ -33,7 +51,7 @@ class GraphConverter {
 
  private:
   void convert_images();
-  ConvertedImage convert(const SourceNode& node, uint64_t metadata_budget_bytes, const std::stop_token& stop);
+  ConvertedImage convert(const SourceNode& node, const ImageShare& share, const std::stop_token& stop);
   Descriptor push(const SourceNode& node, const std::optional<std::string>& tag);
   Descriptor push_image(const SourceNode& node, const std::optional<std::string>& tag);
   Descriptor push_index(const std::string& bytes, const SourceNode& source,
@@ -50,36 +68,47 @@ class GraphConverter {
   ConvertResult result_;
 };
 
-ConvertedImage GraphConverter::convert(const SourceNode& node, uint64_t metadata_budget_bytes,
+ConvertedImage GraphConverter::convert(const SourceNode& node, const ImageShare& share,
                                        const std::stop_token& stop) {
   // What is to be kept of each layer is at hand only where layers are looked at one by one.
   const bool keeps_files = workshop_.options.reserve || workshop_.options.dump_manifest;
   if (context_.reuse && !keeps_files) {
     if (auto found = find_converted_image(context_, node.manifest, stop)) return std::move(*found);
   }
-  return convert_image(context_, node.manifest, metadata_budget_bytes, node.label, stop);
+  return convert_image(context_, node.manifest, share, node.label, stop);
 }
 
-/// As many at a time as the limit and the cores allow: one image's pipeline already fills two or three of
-/// them, and every image at work takes its share of memory.
 void GraphConverter::convert_images() {
   const uint64_t limit = workshop_.options.concurrency_limit;
-  const uint64_t useful = std::max<uint64_t>(1, workshop_.pool.size() / 2);
-  const uint64_t at_once = std::min({limit == 0 ? useful : limit, useful, uint64_t{graph_.images.size()}});
-  const uint64_t budget = workshop_.options.metadata_budget_bytes / at_once;
+  const uint64_t images = graph_.images.size();
+  const uint64_t budget_bytes = workshop_.options.metadata_budget_bytes;
+  const uint64_t at_once = images_at_once(limit == 0 ? images : std::min(limit, images), budget_bytes);
+  const ImageShare share = share_of(at_once, budget_bytes);
   std::atomic<size_t> next{0};
-  std::mutex mutex;  // guards converted_
+  std::mutex mutex;  // guards converted_ and large
+  std::vector<const SourceNode*> large;
+  const auto convert_one = [&](const SourceNode& node, const std::stop_token& stop) {
+    try {
+      ConvertedImage image = convert(node, share, stop);
+      const std::lock_guard lock(mutex);
+      converted_.emplace(node.manifest.digest, std::move(image));
+    } catch (const blockfs::MetadataBudgetExceeded& error) {
+      if (at_once == 1) throw;
+      log::info("{}: alone, after the others cause=\"{}\"", node.label, error.what());
+      const std::lock_guard lock(mutex);
+      large.push_back(&node);
+    }
+  };
   StageGroup group(stop_);
   for (uint64_t worker = 0; worker < at_once; ++worker) {
-    group.start("apply", [&](std::stop_token stop) {
-      for (size_t i = next++; i < graph_.images.size(); i = next++) {
-        ConvertedImage image = convert(graph_.nodes.at(graph_.images[i]), budget, stop);
-        const std::lock_guard lock(mutex);
-        converted_.emplace(graph_.images[i], std::move(image));
-      }
+    group.start("apply", [&](const std::stop_token& stop) {
+      for (size_t i = next++; i < images; i = next++) convert_one(graph_.nodes.at(graph_.images[i]), stop);
     });
   }
   group.join();
+  for (const SourceNode* node : large) {
+    converted_.emplace(node->manifest.digest, convert(*node, share_of(1, budget_bytes), stop_));
+  }
 }
 
 std::string GraphConverter::make_index(const SourceNode& node) {
@@ -150,8 +179,8 @@ Descriptor GraphConverter::push_image(const SourceNode& node, const std::optiona
       context_.reuse->forget_manifest(node.manifest.digest, context_.manifest_recipe(), image.manifest,
                                       stop_);
     }
-    image =
-        convert_image(context_, node.manifest, workshop_.options.metadata_budget_bytes, node.label, stop_);
+    image = convert_image(context_, node.manifest, share_of(1, workshop_.options.metadata_budget_bytes),
+                          node.label, stop_);
     push();
   }
   if (image.reused) context_.reuse->count_manifest();

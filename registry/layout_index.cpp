@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <span>
 
 #include "common/byte_source.h"
 #include "common/error.h"
@@ -20,9 +19,10 @@ namespace {
 namespace fs = std::filesystem;
 
 /// The lock of a layout is one on its oci-layout file, because that file is never replaced: its inode stays.
+/// Requires create().
 UniqueFd lock_layout(const fs::path& directory) {
   const fs::path path = directory / "oci-layout";
-  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) throw IoError::from_errno(fmt::format("opening {}", path.string()), errno);
   while (::flock(fd.get(), LOCK_EX) != 0) {
     if (errno != EINTR) throw IoError::from_errno(fmt::format("locking {}", path.string()), errno);
@@ -38,14 +38,9 @@ void LayoutIndex::create() const {
   std::error_code error;
   fs::create_directories(directory_ / "blobs" / "sha256", error);
   if (error) throw IoError(fmt::format("creating {}: {}", directory_.string(), error.message()));
-  const UniqueFd lock = lock_layout(directory_);
-  const std::string marker = (directory_ / "oci-layout").string();
-  if (::lseek(lock.get(), 0, SEEK_END) == 0) {  // new, or its maker was killed just here
-    write_fully(lock.get(), 0, std::as_bytes(std::span(index_document::kMarker)), marker);
-    if (::fsync(lock.get()) != 0) throw IoError::from_errno(fmt::format("syncing {}", marker), errno);
-  }
-  const fs::path path = directory_ / "index.json";
-  if (!fs::exists(path)) write_file_atomically(path, index_document::empty());
+  // In this order: where the marker is, all of a layout is.
+  create_file(directory_ / "index.json", index_document::empty());
+  create_file(directory_ / "oci-layout", index_document::kMarker);
 }
 
 std::string LayoutIndex::name() const {

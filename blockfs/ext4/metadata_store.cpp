@@ -36,6 +36,12 @@ struct MetadataStore::Entry {
   bool recently_used = false;
 };
 
+MetadataBudgetExceeded::MetadataBudgetExceeded(uint64_t budget_bytes)
+    : CapacityError(
+          fmt::format("the filesystem metadata that one layer changes needs more than the budget of {} MiB; "
+                      "raise it with --metadata-budget",
+                      budget_bytes >> 20)) {}
+
 MetadataStore::MetadataStore(const ByteSource& below, uint64_t budget_bytes)
     : below_(below),
       budget_bytes_(budget_bytes),
@@ -201,10 +207,7 @@ void MetadataStore::require_budget() {
     }
   }
   if (memory_bytes() > budget_bytes_) {
-    throw CapacityError(fmt::format(
-        "the filesystem metadata that one layer changes needs more than the budget of {} MiB; raise it with "
-        "--metadata-budget",
-        budget_bytes_ >> 20));
+    throw MetadataBudgetExceeded(budget_bytes_);
   }
 }
 

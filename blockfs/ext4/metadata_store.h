@@ -12,8 +12,15 @@
 
 #include "blockfs/lsmt_format.h"
 #include "common/byte_source.h"
+#include "common/error.h"
 
 namespace obd::blockfs {
+
+/// The metadata that one layer changes does not fit the budget: a larger one would do.
+class MetadataBudgetExceeded : public CapacityError {
+ public:
+  explicit MetadataBudgetExceeded(uint64_t budget_bytes);
+};
 
 /// The filesystem's metadata blocks in memory: what the layers below hold, read once, and what the current
 /// layer changes on top. File data never comes here.
@@ -23,7 +30,7 @@ namespace obd::blockfs {
 ///
 /// Owns:    its pages. `below` outlives it.
 /// Threads: one at a time.
-/// Errors:  what `below` throws; CapacityError when the budget is exceeded.
+/// Errors:  what `below` throws; MetadataBudgetExceeded.
 class MetadataStore {
  public:
   using Page = std::array<std::byte, kBlockBytes>;

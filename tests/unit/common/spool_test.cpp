@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 #include <sys/file.h>
 
+#include <thread>
+#include <vector>
+
 #include "common/error.h"
 #include "common/unique_fd.h"
 #include "tests/support/memory.h"
@@ -105,6 +108,19 @@ TEST(WriteFileAtomically, ReplacesAFileAndLeavesNothingElse) {
   EXPECT_EQ(test::read_file(directory.path() / "index.json"), "two");
   EXPECT_EQ(files_in(directory.path()), 1U);
   EXPECT_THROW(write_file_atomically(directory.path() / "missing" / "x", "y"), IoError);
+}
+
+TEST(CreateFile, TheFirstStaysAndNothingElse) {
+  const TemporaryDirectory directory;
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i)
+      threads.emplace_back([&] { create_file(directory.path() / "marker", "one"); });
+  }
+  create_file(directory.path() / "marker", "two");
+  EXPECT_EQ(test::read_file(directory.path() / "marker"), "one");
+  EXPECT_EQ(files_in(directory.path()), 1U);
+  EXPECT_THROW(create_file(directory.path() / "missing" / "x", "y"), IoError);
 }
 
 TEST(RemoveStaleTemporaries, TakesThoseOfTheDeadAndLeavesThoseOfTheLivingAndAllOthers) {

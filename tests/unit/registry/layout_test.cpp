@@ -45,11 +45,30 @@ TEST_F(Layout, MissingLayoutIsNamed) {
       testing::AllOf(testing::HasSubstr(path_.string()), testing::HasSubstr("not an OCI image layout")));
 }
 
-TEST_F(Layout, MarkerThatAKilledProcessLeftEmptyIsRepaired) {
-  fs::create_directories(path_);
-  std::ofstream(path_ / "oci-layout").close();
-  repository_->push_manifest("t", kManifestType, sample_manifest(), {});
-  EXPECT_EQ(repository_->pull_manifest("t", {}).bytes, sample_manifest());
+TEST_F(Layout, IsWholeForAReaderFromTheMomentItIsThere) {
+  constexpr int kRounds = 50;
+  for (int round = 0; round < kRounds; ++round) {
+    fs::remove_all(path_);
+    {
+      std::vector<std::jthread> threads;
+      for (int i = 0; i < 2; ++i) {
+        threads.emplace_back([&] { open()->push_bytes("x", {}); });
+        threads.emplace_back([&] {
+          for (int tries = 0; tries < 20; ++tries) {
+            try {
+              open()->pull_manifest("t", {});
+            } catch (const Error& error) {  // nothing there yet, or no such tag
+              const bool is_whole =
+                  dynamic_cast<const IoError*>(&error) != nullptr &&
+                  std::string_view(error.what()).find("index.json") == std::string_view::npos;
+              EXPECT_TRUE(is_whole) << error.what();
+            }
+          }
+        });
+      }
+    }
+    EXPECT_EQ(index()["schemaVersion"], 2);
+  }
 }
 
 TEST_F(Layout, VersionFromTheFutureIsRefused) {
