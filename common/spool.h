@@ -69,8 +69,8 @@ class Spool final : public ByteSource, public ByteSink {
 /// Writes `content` to `path` under a temporary name, syncs it and renames it into place.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
-/// Makes `path` with `content`, which is whole from the moment that it can be seen. A file that is there stays
-/// as it is. Threads and processes may do this at once: the first one's file stays.
+/// Makes `path` with `content`, which is whole from the moment that it can be seen. A file that is there
+/// stays as it is. Threads and processes may do this at once: the first one's file stays.
 void create_file(const std::filesystem::path& path, std::string_view content);
 
 /// Removes temporary files in `directory` that a killed process of ours has left there; files of a living
