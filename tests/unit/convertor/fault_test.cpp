@@ -5,7 +5,6 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <functional>
 #include <map>
 #include <thread>
@@ -150,13 +149,8 @@ class QuietTest : public testing::TestWithParam<Param> {
 
 using FaultSweep = QuietTest<std::tuple<Scene, Way>>;
 
-/// Of how many requests one goes wrong: 1 is all. The other scenes share most requests with the first one, so
-/// a part has to do there, and with sanitizers everywhere, unless OBD_FULL_SWEEP is set in the environment.
-size_t stride_of(const Scene& scene) {
-  if (std::getenv("OBD_FULL_SWEEP") != nullptr) return 1;
-  if (kIsSanitized) return 4;
-  return scene.name == scenes().front().name ? 1 : 3;
-}
+/// Of how many requests one goes wrong: all, but with sanitizers, for time.
+constexpr size_t kStride = kIsSanitized ? 4 : 1;
 
 void fail_one(const Scene& scene, const Way& way, size_t host, size_t n) {
   World world(scene);
@@ -175,10 +169,9 @@ TEST_P(FaultSweep, EndsInTheRightImageOrInAClearError) {
   for (size_t host = 0; host < clean(scene).requests.size(); ++host) {
     for (size_t n = 0; n < clean(scene).requests[host]; ++n) victims.emplace_back(host, n);
   }
-  const size_t stride = stride_of(scene);
-  std::atomic<size_t> next = std::hash<std::string>()(scene.name + way.name) % stride;
+  std::atomic<size_t> next = std::hash<std::string>()(scene.name + way.name) % kStride;
   const auto work = [&, &the_scene = scene, &the_way = way] {
-    for (size_t i = next.fetch_add(stride); i < victims.size(); i = next.fetch_add(stride)) {
+    for (size_t i = next.fetch_add(kStride); i < victims.size(); i = next.fetch_add(kStride)) {
       fail_one(the_scene, the_way, victims[i].first, victims[i].second);
     }
   };
