@@ -277,11 +277,12 @@ void create_file(const fs::path& path, std::string_view content) {
   std::error_code error;
   if (fs::exists(path, error)) return;
   write_under_temporary_name(path, content, [&](const fs::path& from) {
-    // A filesystem that does not know the one knows the other.
+    // Most filesystems know the one or the other. Where there is neither, two of this moment may both be
+    // taken for the first.
     const bool renamed = ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0;
     if (renamed) return;
-    if (errno != EEXIST && ::link(from.c_str(), path.c_str()) != 0 && errno != EEXIST) {
-      throw IoError::from_errno(fmt::format("creating {}", path.string()), errno);
+    if (errno != EEXIST && ::link(from.c_str(), path.c_str()) != 0 && !fs::exists(path)) {
+      return rename_into_place(from, path);
     }
     ::unlink(from.c_str());
   });

@@ -410,6 +410,11 @@ ConvertedImage ImageBuild::run() {
   try {
     const size_t reused = reuse_layers();
     if (reused < image_.manifest.layers.size()) make_layers(reused);
+  } catch (const blockfs::MetadataBudgetExceeded&) {
+    for (LayerProgress* layer : progress_) {
+      if (layer) layer->is_given_up = true;
+    }
+    throw;
   } catch (const DataError& error) {
     if (options_.upload) blame_damaged_layer(error);
     throw;

@@ -16,7 +16,9 @@ LayerProgress& ProgressBoard::add(std::string image, size_t number, std::string 
 std::vector<const LayerProgress*> ProgressBoard::layers() const {
   const std::lock_guard lock(mutex_);
   std::vector<const LayerProgress*> all;
-  for (const LayerProgress& layer : layers_) all.push_back(&layer);
+  for (const LayerProgress& layer : layers_) {
+    if (!layer.is_given_up) all.push_back(&layer);
+  }
   return all;
 }
 

@@ -19,6 +19,7 @@ struct LayerProgress {
   std::string digest;        // of the source layer, shortened
   uint64_t total_bytes = 0;  // compressed
   std::atomic<State> state{State::kWaiting};
+  std::atomic<bool> is_given_up{false};  // the image begins anew, with others of these
   std::atomic<uint64_t> fetched_bytes{0};
   std::atomic<uint64_t> applied_bytes{0};  // uncompressed
   std::atomic<uint64_t> stored_bytes{0};   // of the converted layer
@@ -38,7 +39,7 @@ class ProgressBoard {
  public:
   /// The reference stays valid as long as the board.
   LayerProgress& add(std::string image, size_t number, std::string digest, uint64_t total_bytes);
-  /// The layers so far, in the order in which they were added.
+  /// The layers so far, in the order in which they were added, without those that were given up.
   std::vector<const LayerProgress*> layers() const;
 
  private:

@@ -100,19 +100,20 @@ std::unique_ptr<Spool> HttpRepository::new_spool() {
       Spool::Options{.directory = work_directory_, .memory_limit = spool_memory_bytes_});
 }
 
-/// A registry may keep what it has under a digest, damaged as that is, when the blob is sent again. It may
-/// also be wrong about the size alone.
+/// A registry may keep what it has under a digest, damaged as that is, when the blob is sent again.
 void HttpRepository::push_unless_there(const BlobId& blob, const std::function<void()>& push,
                                        const std::stop_token& stop) {
   const BlobUploader::Presence found = uploader_.find(blob, Access::kPush, stop);
   if (found == BlobUploader::Presence::kThere) return;
   push();
-  if (found == BlobUploader::Presence::kMissing || has_blob(blob, stop)) return;
+  const auto is_damaged = [&] {
+    return uploader_.find(blob, Access::kPull, stop) == BlobUploader::Presence::kOtherSize;
+  };
+  if (found == BlobUploader::Presence::kMissing || !is_damaged()) return;
   const auto refuse = [&](const Error& cause) {
     throw DataError(
         fmt::format("{} is damaged in {}, and is kept though it was sent again: have the registry's operator "
-                    "restore it, or "
-                    "delete it from its storage, then try again ({})",
+                    "restore it, or delete it from its storage, then try again ({})",
                     blob.digest.text(), name(), cause.what()));
   };
   try {
@@ -121,8 +122,8 @@ void HttpRepository::push_unless_there(const BlobId& blob, const std::function<v
   } catch (const DataError& error) {
     refuse(error);
   } catch (const NetworkError& error) {
-    if (error.http_status() != 0) throw;
-    refuse(error);  // all that comes is too short
+    if (error.http_status() != 0 || !is_damaged()) throw;
+    refuse(error);  // the registry is within reach, but what it sends is too short
   }
 }
 

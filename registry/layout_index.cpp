@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <span>
 
 #include "common/byte_source.h"
 #include "common/error.h"
@@ -40,7 +41,14 @@ void LayoutIndex::create() const {
   if (error) throw IoError(fmt::format("creating {}: {}", directory_.string(), error.message()));
   // In this order: where the marker is, all of a layout is.
   create_file(directory_ / "index.json", index_document::empty());
-  create_file(directory_ / "oci-layout", index_document::kMarker);
+  const fs::path marker = directory_ / "oci-layout";
+  create_file(marker, index_document::kMarker);
+  const UniqueFd lock = lock_layout(directory_);
+  if (::lseek(lock.get(), 0, SEEK_END) == 0) {  // another program was killed just here
+    write_fully(lock.get(), 0, std::as_bytes(std::span(index_document::kMarker)), marker.string());
+    if (::fsync(lock.get()) != 0)
+      throw IoError::from_errno(fmt::format("syncing {}", marker.string()), errno);
+  }
 }
 
 std::string LayoutIndex::name() const {

@@ -203,7 +203,8 @@ BlobUploader::Presence BlobUploader::find_once(const BlobId& blob, Access access
                                                const std::stop_token& stop) {
   const Url url = client_->url(fmt::format("blobs/{}", blob.digest.text()), stop);
   const auto enough = [](const HttpResponse&, std::span<const std::byte>) { return false; };
-  // Some know no HEAD, and a URL that is signed for GET is refused to it.
+  // Some know no HEAD, or are wrong in it about the size, and a URL that is signed for GET is refused to it.
+  bool is_other_size = false;
   for (const char* method : {"HEAD", "GET"}) {
     try {
       const HttpResponse response =
@@ -214,14 +215,14 @@ BlobUploader::Presence BlobUploader::find_once(const BlobId& blob, Access access
       if (response.status == 404) return Presence::kMissing;
       if (!response.ok()) continue;
       const auto length = response.header("content-length");
-      const bool is_whole = !length || *length == std::to_string(blob.size);
-      return is_whole ? Presence::kThere : Presence::kOtherSize;
+      if (length ? *length == std::to_string(blob.size) : !is_other_size) return Presence::kThere;
+      is_other_size = true;
     } catch (const StatusError& error) {
       if (error.retryable()) throw;
       log::debug("blob={} may be there cause=\"{}\"", blob.digest.brief(), error.what());
     }
   }
-  return Presence::kMissing;
+  return is_other_size ? Presence::kOtherSize : Presence::kMissing;
 }
 
 }  // namespace obd::registry

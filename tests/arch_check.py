@@ -127,10 +127,15 @@ def compile_header(path, flags, directory, cache):
     return None
 
 
-def is_proven_by_its_source(path):
-    """Whether a .cpp file, which the build compiles, begins with it."""
+def compiled_sources(build):
+    return {Path(entry["directory"], entry["file"]).resolve()
+            for entry in json.loads((build / "compile_commands.json").read_text())}
+
+
+def is_proven_by_its_source(path, compiled):
+    """Whether a .cpp file that the build compiles begins with it."""
     source = path.with_suffix(".cpp")
-    if not source.exists():
+    if source.resolve() not in compiled:
         return False
     first = re.search(r'^#include (.*)$', source.read_text(), re.MULTILINE)
     return first is not None and first.group(1) == f'"{path.relative_to(ROOT)}"'
@@ -140,11 +145,12 @@ def check_headers(build):
     cache = build / "arch-check"
     cache.mkdir(exist_ok=True)
     folders = flags_by_folder(build)
+    compiled = compiled_sources(build)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = []
         for path in files(".h"):
             folder = path.relative_to(ROOT).parts[0]
-            if folder in folders and not is_proven_by_its_source(path):
+            if folder in folders and not is_proven_by_its_source(path, compiled):
                 jobs.append(pool.submit(compile_header, path, *folders[folder], cache))
         yield from (complaint for job in jobs if (complaint := job.result()))
 

@@ -53,7 +53,8 @@ class Gathering {
     std::unique_lock lock(mutex_);
     most_ = std::max(most_, ++waiting_);
     changed_.notify_all();
-    changed_.wait_for(lock, std::chrono::seconds(expected_ > 1 ? 20 : 0), [&] { return most_ >= expected_; });
+    changed_.wait_for(lock, std::chrono::seconds(20), [&] { return most_ >= expected_; });
+    changed_.wait_for(lock, std::chrono::milliseconds(50), [] { return false; });  // for more than expected
     --waiting_;
   }
   size_t most() const { return most_; }
@@ -113,8 +114,10 @@ TEST_F(AtOnce, ALargeImageIsConvertedAlone) {
   const auto expected = digests(convert({.concurrency_limit = 1}));
   EXPECT_EQ(expected.size(), 3u);
   constexpr uint64_t kEnoughForTwo = 56 << 20;
+  constexpr uint64_t kShare = 16 << 20;
   EXPECT_EQ(digests(convert({.concurrency_limit = 2, .metadata_budget_bytes = kEnoughForTwo})), expected);
-  EXPECT_THROW(convert({.metadata_budget_bytes = 8 << 20}), blockfs::MetadataBudgetExceeded);
+  EXPECT_THROW(convert({.concurrency_limit = 1, .metadata_budget_bytes = kShare}),
+               blockfs::MetadataBudgetExceeded);
 }
 
 }  // namespace

@@ -45,6 +45,13 @@ TEST_F(Layout, MissingLayoutIsNamed) {
       testing::AllOf(testing::HasSubstr(path_.string()), testing::HasSubstr("not an OCI image layout")));
 }
 
+TEST_F(Layout, MarkerThatAKilledProcessLeftEmptyIsRepaired) {
+  fs::create_directories(path_);
+  std::ofstream(path_ / "oci-layout").close();
+  repository_->push_manifest("t", kManifestType, sample_manifest(), {});
+  EXPECT_EQ(repository_->pull_manifest("t", {}).bytes, sample_manifest());
+}
+
 TEST_F(Layout, IsWholeForAReaderFromTheMomentItIsThere) {
   constexpr int kRounds = 50;
   for (int round = 0; round < kRounds; ++round) {
