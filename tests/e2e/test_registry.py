@@ -226,7 +226,7 @@ class RealRegistry(TestCase):
                     if there.code == 0:  # the run came as far as its last step
                         self.expect(0, OBDCTL, "verify", "-r", repository, "-i", f"part{moment}", "--plain")
                         finished += 1
-            self.assertLess(finished, 4)
+            self.assertLess(finished, 8, "none was killed before its end")
             self.expect(0, *common, "-o", "after")
             self.assertEqual(expected, self.raw_manifest(f"{repository}:after"))
 
