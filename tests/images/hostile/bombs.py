@@ -36,40 +36,45 @@ def diff_id_of_zeroes(heads, count):
     return "sha256:" + plain.hexdigest()
 
 
+def with_layers(layout, *upper):
+    layout.tag("test", layout.image([Layer().file(b"bottom", b"1"), *upper]))
+
+
 def with_blob(layout, blob, diff_id=None):
-    bottom, top = Layer().file(b"bottom", b"1"), Layer()
+    top = Layer()
     top.blob, top.diff_id = blob, diff_id
-    layout.tag("test", layout.image([bottom, top]))
+    with_layers(layout, top)
 
 
-# A diffID that is right makes an image that is good on a larger disk.
+ANOTHERS_DIFF_ID = "sha256:" + "5" * 64
 
 
-def large_file(layout, diff_id):
-    head = header(b"victim", b"0", size=2 * GIB)
-    with_blob(layout, gzip_zeroes(head, 2 * GIB, END_MARK), diff_id or diff_id_of_zeroes([head], 2 * GIB))
+def large_layer(diff_id=None):
+    """A file of 2 GiB; with the right diffID the image is good on a larger disk."""
+    head, layer = header(b"victim", b"0", size=2 * GIB), Layer()
+    layer.blob = gzip_zeroes(head, 2 * GIB, END_MARK)
+    layer.diff_id = diff_id or diff_id_of_zeroes([head], 2 * GIB)
+    return layer
 
 
 @image(codes=(8,), says=r"--vsize", arguments=("--vsize", "1"))
 def file_larger_than_disk(layout):
     """A gzip bomb: a file of 2 GiB of zeroes on a disk of 1 GiB."""
-    large_file(layout, None)
+    with_layers(layout, large_layer())
 
 
 @image(codes=(3,), says="layer 2 of 2.*diff ID", arguments=("--vsize", "1"))
 def damaged_file_larger_than_disk(layout):
     """The same with another's diffID: no size of disk would help."""
-    large_file(layout, "sha256:" + "5" * 64)
+    with_layers(layout, large_layer(ANOTHERS_DIFF_ID))
 
 
 @image(codes=(3,), says="layer 3 of 3.*diff ID", arguments=("--vsize", "1"))
 def damaged_layer_above_a_full_disk(layout):
     """A layer that is too large is followed by one with another's diffID."""
-    head, above = header(b"victim", b"0", size=2 * GIB), Layer().file(b"above", b"1")
-    large = Layer()
-    large.blob, large.diff_id = gzip_zeroes(head, 2 * GIB, END_MARK), diff_id_of_zeroes([head], 2 * GIB)
-    above.diff_id = "sha256:" + "5" * 64
-    layout.tag("test", layout.image([Layer().file(b"bottom", b"1"), large, above]))
+    above = Layer().file(b"above", b"1")
+    above.diff_id = ANOTHERS_DIFF_ID
+    with_layers(layout, large_layer(), above)
 
 
 @image(codes=(8,), says=r"--vsize", arguments=("--vsize", "1"))
