@@ -281,7 +281,7 @@ void create_file(const fs::path& path, std::string_view content) {
     // taken for the first.
     const bool renamed = ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0;
     if (renamed) return;
-    if (errno != EEXIST && ::link(from.c_str(), path.c_str()) != 0 && !fs::exists(path)) {
+    if (errno != EEXIST && ::link(from.c_str(), path.c_str()) != 0 && !fs::exists(path, error)) {
       return rename_into_place(from, path);
     }
     ::unlink(from.c_str());

@@ -31,7 +31,7 @@ struct ConvertedImage {
 /// What one of several images that are converted at a time may use.
 struct ImageShare {
   uint64_t metadata_bytes;  // for the metadata of its filesystem
-  size_t layers_ahead = 2;  // fetched ahead of the one being applied
+  size_t layers_ahead;      // fetched ahead of the one being applied
 };
 
 /// Converts one image: applies its layers in order while the ones before are compressed and published and the

@@ -27,18 +27,8 @@ bool is_refusal(const NetworkError& error) {
 constexpr uint64_t kAnotherImageBytes = 24 << 20;
 /// With less, an image's metadata is written and read again and again.
 constexpr uint64_t kEnoughMetadataBytes = 16 << 20;
-
-/// The largest number of images at a time, up to `most`, for which `budget_bytes` is enough.
-uint64_t images_at_once(uint64_t most, uint64_t budget_bytes) {
-  const uint64_t affordable =
-      (budget_bytes + kAnotherImageBytes) / (kEnoughMetadataBytes + kAnotherImageBytes);
-  return std::max<uint64_t>(1, std::min(most, affordable));
-}
-
-ImageShare share_of(uint64_t images, uint64_t budget_bytes) {
-  return {.metadata_bytes = (budget_bytes - (images - 1) * kAnotherImageBytes) / images,
-          .layers_ahead = 2 / images};
-}
+/// Layers that are fetched ahead of those being applied, by all images together: the others fill the gaps.
+constexpr uint64_t kLayersAhead = 2;
 
 class GraphConverter {
  public:
@@ -51,6 +41,8 @@ class GraphConverter {
 
  private:
   void convert_images();
+  uint64_t images_at_once() const;
+  ImageShare share_of(uint64_t images) const;
   ConvertedImage convert(const SourceNode& node, const ImageShare& share, const std::stop_token& stop);
   Descriptor push(const SourceNode& node, const std::optional<std::string>& tag);
   Descriptor push_image(const SourceNode& node, const std::optional<std::string>& tag);
@@ -78,12 +70,26 @@ ConvertedImage GraphConverter::convert(const SourceNode& node, const ImageShare&
   return convert_image(context_, node.manifest, share, node.label, stop);
 }
 
-void GraphConverter::convert_images() {
+/// As many as were asked for, if the budget is enough for them.
+uint64_t GraphConverter::images_at_once() const {
   const uint64_t limit = workshop_.options.concurrency_limit;
   const uint64_t images = graph_.images.size();
-  const uint64_t budget_bytes = workshop_.options.metadata_budget_bytes;
-  const uint64_t at_once = images_at_once(limit == 0 ? images : std::min(limit, images), budget_bytes);
-  const ImageShare share = share_of(at_once, budget_bytes);
+  const uint64_t affordable = (workshop_.options.metadata_budget_bytes + kAnotherImageBytes) /
+                              (kEnoughMetadataBytes + kAnotherImageBytes);
+  return std::max<uint64_t>(1, std::min({limit == 0 ? images : limit, images, affordable}));
+}
+
+/// What each of `images` at a time may use.
+ImageShare GraphConverter::share_of(uint64_t images) const {
+  const uint64_t others = (images - 1) * kAnotherImageBytes;
+  return {.metadata_bytes = (workshop_.options.metadata_budget_bytes - others) / images,
+          .layers_ahead = kLayersAhead / images};
+}
+
+void GraphConverter::convert_images() {
+  const uint64_t images = graph_.images.size();
+  const uint64_t at_once = images_at_once();
+  const ImageShare share = share_of(at_once);
   std::atomic<size_t> next{0};
   std::mutex mutex;  // guards converted_ and large
   std::vector<const SourceNode*> large;
@@ -107,7 +113,7 @@ void GraphConverter::convert_images() {
   }
   group.join();
   for (const SourceNode* node : large) {
-    converted_.emplace(node->manifest.digest, convert(*node, share_of(1, budget_bytes), stop_));
+    converted_.emplace(node->manifest.digest, convert(*node, share_of(1), stop_));
   }
 }
 
@@ -179,8 +185,7 @@ Descriptor GraphConverter::push_image(const SourceNode& node, const std::optiona
       context_.reuse->forget_manifest(node.manifest.digest, context_.manifest_recipe(), image.manifest,
                                       stop_);
     }
-    image = convert_image(context_, node.manifest, share_of(1, workshop_.options.metadata_budget_bytes),
-                          node.label, stop_);
+    image = convert_image(context_, node.manifest, share_of(1), node.label, stop_);
     push();
   }
   if (image.reused) context_.reuse->count_manifest();

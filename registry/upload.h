@@ -30,6 +30,8 @@ class BlobUploader {
   /// As Repository::mount_blob().
   bool mount(const BlobId& blob, const std::string& from, const std::stop_token& stop);
 
+  /// What the registry says of a blob. One of another size is damaged there; some registries keep it so, even
+  /// if it is pushed again.
   enum class Presence { kMissing, kOtherSize, kThere };
   /// `access`: what the requests that follow will need, so that one token serves all of them.
   Presence find(const BlobId& blob, Access access, const std::stop_token& stop);

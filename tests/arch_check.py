@@ -77,11 +77,16 @@ def check_includes(path):
         yield f"{where}: no #pragma once"
 
 
-def flags_by_folder(build):
+def compile_commands(build):
+    """(source, entry) of each file that the build compiles."""
+    for entry in json.loads((build / "compile_commands.json").read_text()):
+        yield Path(entry["directory"], entry["file"]).resolve(), entry
+
+
+def flags_by_folder(commands, build):
     """For each folder the command of one of its files, without file names."""
     found = {}
-    for entry in json.loads((build / "compile_commands.json").read_text()):
-        source = Path(entry["directory"], entry["file"]).resolve()
+    for source, entry in commands:
         if not source.is_relative_to(ROOT) or source.is_relative_to(build.resolve()):
             continue
         words = shlex.split(entry["command"])
@@ -127,11 +132,6 @@ def compile_header(path, flags, directory, cache):
     return None
 
 
-def compiled_sources(build):
-    return {Path(entry["directory"], entry["file"]).resolve()
-            for entry in json.loads((build / "compile_commands.json").read_text())}
-
-
 def is_proven_by_its_source(path, compiled):
     """Whether a .cpp file that the build compiles begins with it."""
     source = path.with_suffix(".cpp")
@@ -144,8 +144,9 @@ def is_proven_by_its_source(path, compiled):
 def check_headers(build):
     cache = build / "arch-check"
     cache.mkdir(exist_ok=True)
-    folders = flags_by_folder(build)
-    compiled = compiled_sources(build)
+    commands = list(compile_commands(build))
+    folders = flags_by_folder(commands, build)
+    compiled = {source for source, _ in commands}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = []
         for path in files(".h"):

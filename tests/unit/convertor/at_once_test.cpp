@@ -57,11 +57,14 @@ class Gathering {
     changed_.wait_for(lock, std::chrono::milliseconds(50), [] { return false; });  // for more than expected
     --waiting_;
   }
-  size_t most() const { return most_; }
+  size_t most() const {
+    const std::lock_guard lock(mutex_);
+    return most_;
+  }
 
  private:
   const size_t expected_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
   size_t waiting_ = 0;
   size_t most_ = 0;
