@@ -12,6 +12,7 @@ WorkerPool::WorkerPool(size_t threads) {
   threads_.reserve(threads);
   for (size_t worker = 0; worker < threads; ++worker) {
     threads_.emplace_back([this, worker](std::stop_token stop) { run(worker, std::move(stop)); });
+    OBD_CHECK(::pthread_getcpuclockid(threads_.back().native_handle(), &clocks_.emplace_back()) == 0);
   }
 }
 
@@ -28,9 +29,14 @@ void WorkerPool::submit(Task task) {
   ready_.notify_one();
 }
 
+uint64_t WorkerPool::cpu_nanoseconds() const {
+  uint64_t sum = 0;
+  for (const clockid_t clock : clocks_) sum += cpu_clock_nanoseconds(clock);
+  return sum;
+}
+
 void WorkerPool::run(size_t worker, std::stop_token stop) {
   ::pthread_setname_np(::pthread_self(), "compress");
-  uint64_t counted = 0;
   while (true) {
     std::unique_lock lock(mutex_);
     ready_.wait(lock, stop, [this] { return !tasks_.empty(); });
@@ -39,9 +45,6 @@ void WorkerPool::run(size_t worker, std::stop_token stop) {
     tasks_.pop_front();
     lock.unlock();
     task(worker);
-    const uint64_t now = thread_cpu_nanoseconds();
-    cpu_nanoseconds_ += now - counted;
-    counted = now;
   }
 }
 

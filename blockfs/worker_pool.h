@@ -1,6 +1,7 @@
 #pragma once
 
-#include <atomic>
+#include <time.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -31,8 +32,8 @@ class WorkerPool {
 
   size_t size() const { return threads_.size(); }
   void submit(Task task);
-  /// CPU time that the tasks took so far, in nanoseconds.
-  uint64_t cpu_nanoseconds() const { return cpu_nanoseconds_; }
+  /// CPU time that the threads took so far.
+  uint64_t cpu_nanoseconds() const;
 
  private:
   void run(size_t worker, std::stop_token stop);
@@ -40,8 +41,8 @@ class WorkerPool {
   std::mutex mutex_;  // guards tasks_
   StopCondition ready_;
   std::deque<Task> tasks_;
-  std::atomic<uint64_t> cpu_nanoseconds_{0};
   std::vector<std::jthread> threads_;
+  std::vector<clockid_t> clocks_;  // of the threads
 };
 
 }  // namespace obd::blockfs

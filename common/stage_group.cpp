@@ -1,7 +1,6 @@
 #include "common/stage_group.h"
 
 #include <pthread.h>
-#include <time.h>
 
 #include "common/error.h"
 
@@ -46,9 +45,9 @@ void StageGroup::join() {
   if (outer_.stop_requested() || source_.stop_requested()) throw Cancelled();
 }
 
-uint64_t thread_cpu_nanoseconds() {
+uint64_t cpu_clock_nanoseconds(clockid_t clock) {
   timespec now{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  ::clock_gettime(clock, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <time.h>
+
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -41,7 +43,12 @@ class StageGroup {
   std::vector<std::jthread> threads_;
 };
 
-/// CPU time of the calling thread since it started, in nanoseconds.
-uint64_t thread_cpu_nanoseconds();
+/// What a thread's clock shows (clock_getcpuclockid(3)): its CPU time since it started, in nanoseconds. Costs
+/// a system call.
+uint64_t cpu_clock_nanoseconds(clockid_t clock);
+/// Likewise, of the calling thread.
+inline uint64_t thread_cpu_nanoseconds() {
+  return cpu_clock_nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+}
 
 }  // namespace obd

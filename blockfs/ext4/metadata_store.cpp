@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <lz4.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
@@ -14,6 +15,16 @@ namespace {
 
 /// What an entry costs beside its content: the hash table's node and the queues.
 constexpr uint64_t kEntryBytes = 96;
+
+/// Has the kernel give all of this memory at once, which costs it less than a page at a time; as it will do
+/// if it knows no such advice.
+void touch(std::span<std::byte> memory) {
+  void* first = memory.data();
+  size_t bytes = memory.size();
+  if (std::align(kBlockBytes, kBlockBytes, first, bytes)) {
+    ::madvise(first, bytes / kBlockBytes * kBlockBytes, MADV_POPULATE_WRITE);
+  }
+}
 
 void decompress(const std::vector<std::byte>& compressed, MetadataStore::Page& page) {
   OBD_CHECK(decompress_block(Algorithm::kLz4, compressed, page));
@@ -56,6 +67,7 @@ std::unique_ptr<MetadataStore::Page, MetadataStore::PagePool::Return> MetadataSt
   constexpr size_t kSlabPages = 64;
   if (free_.empty()) {
     Page* slab = slabs_.emplace_back(std::make_unique_for_overwrite<Page[]>(kSlabPages)).get();
+    touch(std::as_writable_bytes(std::span(slab, kSlabPages)));
     free_.reserve(slabs_.size() * kSlabPages);  // so that giving back cannot fail
     for (size_t i = kSlabPages; i > 0; --i) free_.push_back(&slab[i - 1]);
   }

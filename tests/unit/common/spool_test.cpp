@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 
+#include <cstdlib>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -49,6 +52,32 @@ TEST_P(SpoolAtEveryLimit, GivesBackWhatWasAppendedAndOverwritten) {
                DataError);
   EXPECT_EQ(files_in(directory.path()), 0U) << "a spool has no name";
 }
+
+TEST(Spool, HashesPartByPart) {
+  const TemporaryDirectory directory;
+  const Bytes content = pattern((20 << 20) + 3);
+  Spool spool({.directory = directory.path()});
+  spool.append(content);
+  EXPECT_EQ(spool.digest({}), Digest::of(content));
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they need address space of their own
+/// As on a kernel or a filesystem that cannot map it.
+TEST(Spool, HashesWhatCannotBeMapped) {
+  const TemporaryDirectory directory;
+  const Bytes content = pattern((9 << 20) + 3);
+  Spool spool({.directory = directory.path()});
+  spool.append(content);
+  const auto hash_in_little_space = [&] {
+    uint64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlimit limit{pages * 4096 + (2 << 20), RLIM_INFINITY};
+    const bool is_limited = ::setrlimit(RLIMIT_AS, &limit) == 0;
+    std::_Exit(is_limited && spool.digest({}) == Digest::of(content) ? 0 : 1);
+  };
+  EXPECT_EXIT(hash_in_little_space(), testing::ExitedWithCode(0), "");
+}
+#endif
 
 TEST_P(SpoolAtEveryLimit, PublishesUnderItsNameAndLeavesNothingElse) {
   const TemporaryDirectory directory;
