@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kChunkBytes = 1 << 20;
-constexpr uint64_t kMappedBytes = 8 << 20;
+constexpr uint64_t kMappedBytes = 2 << 20;
 constexpr uint64_t kReadBytes = 256 << 10;
 constexpr uint64_t kWriteBehindBytes = 8 << 20;
 constexpr std::string_view kTemporaryPrefix = ".obd-tmp-";

@@ -41,6 +41,7 @@ class GraphConverter {
 
  private:
   void convert_images();
+  uint64_t shared_bytes() const;
   uint64_t images_at_once() const;
   ImageShare share_of(uint64_t images) const;
   ConvertedImage convert(const SourceNode& node, const ImageShare& share, const std::stop_token& stop);
@@ -70,20 +71,26 @@ ConvertedImage GraphConverter::convert(const SourceNode& node, const ImageShare&
   return convert_image(context_, node.manifest, share, node.label, stop);
 }
 
+/// What several images at a time share: the whole budget is for one that is extraordinary.
+uint64_t GraphConverter::shared_bytes() const {
+  return workshop_.options.metadata_budget_bytes / 3 * 2;
+}
+
 /// As many as were asked for, if the budget is enough for them.
 uint64_t GraphConverter::images_at_once() const {
   const uint64_t limit = workshop_.options.concurrency_limit;
   const uint64_t images = graph_.images.size();
-  const uint64_t affordable = (workshop_.options.metadata_budget_bytes + kAnotherImageBytes) /
-                              (kEnoughMetadataBytes + kAnotherImageBytes);
+  const uint64_t affordable =
+      (shared_bytes() + kAnotherImageBytes) / (kEnoughMetadataBytes + kAnotherImageBytes);
   return std::max<uint64_t>(1, std::min({limit == 0 ? images : limit, images, affordable}));
 }
 
 /// What each of `images` at a time may use.
 ImageShare GraphConverter::share_of(uint64_t images) const {
+  if (images == 1)
+    return {.metadata_bytes = workshop_.options.metadata_budget_bytes, .layers_ahead = kLayersAhead};
   const uint64_t others = (images - 1) * kAnotherImageBytes;
-  return {.metadata_bytes = (workshop_.options.metadata_budget_bytes - others) / images,
-          .layers_ahead = kLayersAhead / images};
+  return {.metadata_bytes = (shared_bytes() - others) / images, .layers_ahead = kLayersAhead / images};
 }
 
 void GraphConverter::convert_images() {

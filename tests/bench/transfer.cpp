@@ -22,7 +22,7 @@ using obd::Digest;
 using namespace obd::registry;
 
 std::unique_ptr<Repository> open(const std::string& where, const std::string& scratch) {
-  return open_repository(where, {.plain_http = true, .work_directory = scratch, .spool_memory_bytes = 0});
+  return open_repository(where, {.work_directory = scratch, .spool_memory_bytes = 0});
 }
 
 /// Seconds from now until `work` has returned.

@@ -116,7 +116,7 @@ TEST_F(AtOnce, ALargeImageIsConvertedAlone) {
   };
   const auto expected = digests(convert({.concurrency_limit = 1}));
   EXPECT_EQ(expected.size(), 3u);
-  constexpr uint64_t kEnoughForTwo = 56 << 20;
+  constexpr uint64_t kEnoughForTwo = 84 << 20;
   constexpr uint64_t kShare = 16 << 20;
   EXPECT_EQ(digests(convert({.concurrency_limit = 2, .metadata_budget_bytes = kEnoughForTwo})), expected);
   EXPECT_THROW(convert({.concurrency_limit = 1, .metadata_budget_bytes = kShare}),
