@@ -411,9 +411,10 @@ ConvertedImage ImageBuild::run() {
     const size_t reused = reuse_layers();
     if (reused < image_.manifest.layers.size()) make_layers(reused);
   } catch (const blockfs::MetadataBudgetExceeded&) {
-    const bool is_tried_again = share_.metadata_bytes < options_.metadata_budget_bytes;
+    // What had a share only is tried again with all of the budget.
+    if (share_.metadata_bytes == options_.metadata_budget_bytes) throw;
     for (LayerProgress* layer : progress_) {
-      if (layer && is_tried_again) layer->is_given_up = true;
+      if (layer) layer->is_given_up = true;
     }
     throw;
   } catch (const DataError& error) {
